@@ -1,0 +1,1 @@
+"""The nouns of the analyzer: plain values without I/O. Import from the modules inside."""
