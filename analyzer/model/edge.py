@@ -1,0 +1,428 @@
+"""EdgeKey, EdgeStats, EdgeTable, Coverage and their merge: THE reducer; and Edge, an edge as it is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+from analyzer.model.address import LEVELS, family, truncate
+from analyzer.model.bounded import Bounded
+from analyzer.model.flow import Skip, Workload
+from analyzer.model.l4 import L4
+from analyzer.model.labels import Labels
+
+__all__ = [
+    "CROWD",
+    "DAY",
+    "HOUR",
+    "Activity",
+    "ActivityKey",
+    "Coverage",
+    "Edge",
+    "EdgeKey",
+    "EdgeStats",
+    "EdgeTable",
+    "Endpoint",
+    "GroupKey",
+    "Side",
+    "Status",
+]
+
+HOUR = 3_600_000_000_000
+DAY = 24 * HOUR
+CROWD = 256
+"""Outside addresses kept apart per (inside endpoint, direction, layer 4) before they are truncated to prefixes."""
+MAX_NAMES, MAX_HTTP, MAX_SAMPLES, MAX_POLICIES, MAX_SERVICES, MAX_PAIRS = 64, 256, 4, 32, 8, 64
+MAX_PODS, MAX_WORKLOADS, MAX_ANSWERS, MAX_SERVICE_ADDRESSES = 65536, 8, 65536, 16384
+
+
+class Endpoint(NamedTuple):
+    """One end of an edge: an identity, and the address only where the identity says nothing (outside the cluster).
+
+    `namespace` is kept beside the labels because label filters can remove it from them. `name` is the pod's name, only when the
+    labels are missing. `address` is an IP, or a prefix such as ``198.51.100.0/24`` when the addresses became too many.
+    """
+
+    labels: Labels
+    namespace: str = ""
+    cluster: str = ""
+    name: str = ""
+    address: str = ""
+
+
+class EdgeKey(NamedTuple):
+    """One connection is one edge: client to server, as seen by the cluster `cluster`.
+
+    `directed` is False while nobody knows which side is the client: then the smaller endpoint is the source, `l4` has no port,
+    both ports are evidence (`EdgeStats.pairs`), and `analyzer.settle` decides when the edges are read.
+    """
+
+    cluster: str
+    source: Endpoint
+    destination: Endpoint
+    l4: L4
+    directed: bool = True
+
+
+class Side(IntEnum):
+    """Which end of the *connection* reported an event."""
+
+    UNKNOWN = 0
+    SOURCE = 1
+    DESTINATION = 2
+
+
+class ActivityKey(NamedTuple):
+    """`day` counts UTC days since the epoch; `kind`, `verdict`, `reason` are Hubble's numbers."""
+
+    day: int
+    side: int
+    kind: int
+    verdict: int
+    reason: int
+
+
+class Activity:
+    """How much and when: a weight, a 24-bit mask of UTC hours, and the first and last time in ns."""
+
+    __slots__ = ("first", "hours", "last", "weight")
+
+    def __init__(self, weight: int = 0, hours: int = 0, first: int = 0, last: int = 0) -> None:
+        self.weight, self.hours, self.first, self.last = weight, hours, first, last
+
+    def add(self, time: int, weight: int) -> None:
+        """Count `weight` events at `time`."""
+        if not self.weight:
+            self.first = self.last = time
+        elif time > self.last:
+            self.last = time
+        elif time < self.first:
+            self.first = time
+        self.weight += weight
+        self.hours |= 1 << (time // HOUR % 24)
+
+    def merge(self, other: Activity) -> None:
+        if not other.weight:
+            return
+        self.first = min(self.first, other.first) if self.weight else other.first
+        self.last = max(self.last, other.last) if self.weight else other.last
+        self.weight += other.weight
+        self.hours |= other.hours
+
+    def values(self) -> tuple[int, int, int, int]:
+        return self.weight, self.hours, self.first, self.last
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Activity) and self.values() == other.values()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Activity{self.values()}"
+
+
+class EdgeStats:
+    """Everything that is known about an edge besides its key. Mutable while a table is built, read-only afterwards.
+
+    Weights: `answered` of packets that prove an answer (a reply that is no reset, or a request past the handshake), `resets` of
+    resets sent by the server, `guessed` of events whose direction was inferred from the port numbers, `uncertain` of aggregated
+    records whose ports may not be their own, `conflicting` of events where one side had a pod's name but a world identity,
+    `unnamed` of events without a DNS name for an outside peer.
+    Evidence: `names` (DNS names of the outside peer), `queries` (DNS names asked over this edge), `http` (method, path, host,
+    verdict), `samples` (event uuids), `allowed_by`/`denied_by` (direction, kind, namespace, name), `services` (namespace/name), `pairs` (source port, destination port; only while
+    the direction is unknown).
+    """
+
+    __slots__ = (
+        "activity", "allowed_by", "answered", "conflicting", "denied_by", "guessed", "http", "names",
+        "pairs", "queries", "resets", "samples", "services", "uncertain", "unnamed",
+    )  # fmt: skip
+    WEIGHTS = ("answered", "resets", "guessed", "uncertain", "conflicting", "unnamed")
+    EVIDENCE = ("names", "queries", "http", "samples", "allowed_by", "denied_by", "services", "pairs")
+
+    def __init__(self) -> None:
+        self.activity: dict[ActivityKey, Activity] = {}
+        self.answered = self.resets = self.guessed = self.uncertain = self.conflicting = self.unnamed = 0
+        self.names: Bounded[str] = Bounded(MAX_NAMES)
+        self.queries: Bounded[str] = Bounded(MAX_NAMES)
+        self.http: Bounded[tuple[str, ...]] = Bounded(MAX_HTTP)
+        self.samples: Bounded[str] = Bounded(MAX_SAMPLES)
+        self.allowed_by: Bounded[tuple[str, ...]] = Bounded(MAX_POLICIES)
+        self.denied_by: Bounded[tuple[str, ...]] = Bounded(MAX_POLICIES)
+        self.services: Bounded[str] = Bounded(MAX_SERVICES)
+        self.pairs: Bounded[tuple[str, ...]] = Bounded(MAX_PAIRS)
+
+    def cell(self, key: ActivityKey) -> Activity:
+        """The activity of one day, side, kind, verdict and reason, made if it is new."""
+        found = self.activity.get(key)
+        if found is None:
+            found = self.activity[key] = Activity()
+        return found
+
+    def merge(self, other: EdgeStats) -> None:
+        for key, activity in other.activity.items():
+            self.cell(key).merge(activity)
+        for name in self.WEIGHTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in self.EVIDENCE:
+            getattr(self, name).merge(getattr(other, name))
+
+    @property
+    def weight(self) -> int:
+        """Events in all; both ends' reports of one packet count twice."""
+        return sum(activity.weight for activity in self.activity.values())
+
+    @property
+    def first(self) -> int:
+        return min((activity.first for activity in self.activity.values()), default=0)
+
+    @property
+    def last(self) -> int:
+        return max((activity.last for activity in self.activity.values()), default=0)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EdgeStats):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Coverage:
+    """What the record consists of and what it lacks: every record read is in `edge_records` or under a reason in `skipped`.
+
+    `nodes` holds the activity per (node, UTC day); `lost` counts lost events per (node, source number); `statuses` counts
+    Relay's node states per (node, state number).
+    """
+
+    __slots__ = ("edge_records", "lost", "nodes", "skipped", "statuses")
+
+    def __init__(self) -> None:
+        self.edge_records = 0
+        self.skipped: Counter[Skip] = Counter()
+        self.nodes: dict[tuple[str, int], Activity] = {}
+        self.lost: Counter[tuple[str, int]] = Counter()
+        self.statuses: Counter[tuple[str, int]] = Counter()
+
+    @property
+    def records(self) -> int:
+        """Records read."""
+        return self.edge_records + self.skipped.total()
+
+    def merge(self, other: Coverage) -> None:
+        self.edge_records += other.edge_records
+        self.skipped.update(other.skipped)
+        self.lost.update(other.lost)
+        self.statuses.update(other.statuses)
+        for key, activity in other.nodes.items():
+            self.nodes.setdefault(key, Activity()).merge(activity)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Coverage):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class GroupKey(NamedTuple):
+    """A crowd: the outside peers of one inside endpoint on one layer 4, in one direction and one address family."""
+
+    cluster: str
+    inside: Endpoint
+    peer_labels: Labels
+    outgoing: bool
+    l4: L4
+    directed: bool
+    family: int
+
+
+class Group:
+    """The addresses of a crowd, at the prefix `level` they were truncated to."""
+
+    __slots__ = ("addresses", "level")
+
+    def __init__(self) -> None:
+        self.level = 0
+        self.addresses: set[str] = set()
+
+
+class EdgeTable:
+    """Edges, what completes them, and their coverage. `merge` is commutative, associative and has the empty table as its unit.
+
+    Side tables, for the pure step that completes edges when they are read: `workloads` per endpoint, `pods` as
+    (cluster, namespace, pod, labels...), `answers` as (address, name) from DNS responses, `service_addresses` as
+    (cluster, address, layer 4, namespace/name) seen before service translation.
+    """
+
+    __slots__ = ("_groups", "answers", "coverage", "edges", "pods", "service_addresses", "workloads")
+
+    def __init__(self) -> None:
+        self.edges: dict[EdgeKey, EdgeStats] = {}
+        self.coverage = Coverage()
+        self.workloads: dict[Endpoint, Bounded[tuple[str, ...]]] = {}
+        self.pods: Bounded[tuple[str, ...]] = Bounded(MAX_PODS)
+        self.answers: Bounded[tuple[str, ...]] = Bounded(MAX_ANSWERS)
+        self.service_addresses: Bounded[tuple[str, ...]] = Bounded(MAX_SERVICE_ADDRESSES)
+        self._groups: dict[GroupKey, Group] = {}
+
+    def __len__(self) -> int:
+        return len(self.edges)
+
+    def level(self, key: EdgeKey) -> int:
+        """The prefix level at which the outside peer of `key` is kept at present."""
+        group_key = _group_of(key)
+        group = self._groups.get(group_key) if group_key else None
+        return group.level if group else 0
+
+    def stats(self, key: EdgeKey) -> EdgeStats:
+        """The stats of the edge that `key` belongs to, made if it is new. Crowds are truncated here, and only here."""
+        found = self.edges.get(key)
+        if found is not None:
+            return found
+        group_key = _group_of(key)
+        if group_key is not None:
+            return self._grouped(group_key, key)
+        found = self.edges[key] = EdgeStats()
+        return found
+
+    def _grouped(self, group_key: GroupKey, key: EdgeKey) -> EdgeStats:
+        group = self._groups.get(group_key)
+        if group is None:
+            group = self._groups[group_key] = Group()
+        address = _outside(key).address
+        level = max(group.level, _level_of(address))
+        if level > group.level:
+            self._truncate(group_key, group, level)
+        address = truncate(address, group.level)
+        if address not in group.addresses:
+            group.addresses.add(address)
+            while len(group.addresses) > CROWD and group.level < len(LEVELS[group_key.family]) - 1:
+                self._truncate(group_key, group, group.level + 1)
+            address = truncate(address, group.level)
+        return self.edges.setdefault(_with_address(key, address), EdgeStats())
+
+    def _truncate(self, group_key: GroupKey, group: Group, level: int) -> None:
+        for address in sorted(group.addresses):
+            key = _edge_of(group_key, address)
+            stats = self.edges.pop(key, None)
+            if stats is not None:
+                wider = self.edges.setdefault(_edge_of(group_key, truncate(address, level)), EdgeStats())
+                wider.merge(stats)
+        group.addresses = {truncate(address, level) for address in group.addresses}
+        group.level = level
+
+    def merge(self, other: EdgeTable) -> None:
+        """Add everything that `other` holds; `other` is left as it was."""
+        for key, stats in other.edges.items():
+            self.stats(key).merge(stats)
+        for endpoint, workloads in other.workloads.items():
+            self.add_workloads(endpoint, workloads)
+        self.pods.merge(other.pods)
+        self.answers.merge(other.answers)
+        self.service_addresses.merge(other.service_addresses)
+        self.coverage.merge(other.coverage)
+
+    def add_workloads(self, endpoint: Endpoint, workloads: Bounded[tuple[str, ...]]) -> None:
+        """Remember which workloads an endpoint was seen to belong to."""
+        kept = self.workloads.get(endpoint)
+        if kept is None:
+            kept = self.workloads[endpoint] = Bounded(MAX_WORKLOADS)
+        kept.merge(workloads)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EdgeTable):
+            return NotImplemented
+        names = ("edges", "coverage", "workloads", "pods", "answers", "service_addresses")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _outside(key: EdgeKey) -> Endpoint:
+    return key.source if key.source.address else key.destination
+
+
+def _group_of(key: EdgeKey) -> GroupKey | None:
+    outside, inside = (key.source, key.destination) if key.source.address else (key.destination, key.source)
+    if not outside.address:
+        return None
+    outgoing = outside is key.destination
+    return GroupKey(key.cluster, inside, outside.labels, outgoing, key.l4, key.directed, family(outside.address))
+
+
+def _edge_of(group: GroupKey, address: str) -> EdgeKey:
+    outside = Endpoint(group.peer_labels, address=address)
+    ends = (group.inside, outside) if group.outgoing else (outside, group.inside)
+    return EdgeKey(group.cluster, *ends, group.l4, group.directed)
+
+
+def _with_address(key: EdgeKey, address: str) -> EdgeKey:
+    if key.source.address:
+        return key._replace(source=key.source._replace(address=address))
+    return key._replace(destination=key.destination._replace(address=address))
+
+
+def _level_of(address: str) -> int:
+    _, slash, length = address.partition("/")
+    return LEVELS[family(address)].index(int(length)) if slash else 0
+
+
+class Status(StrEnum):
+    """What the record says about an edge, seen as a candidate for an allow rule."""
+
+    FORWARDED = "forwarded"
+    AUDITED = "audited"
+    """Forwarded only because policy audit mode is on: enforcement would drop it today."""
+    DROPPED = "dropped"
+    """Denied because no rule allows it (default deny), and not allowed later."""
+    DENIED = "denied"
+    """An explicit deny rule matched: no allow can help."""
+    INFRASTRUCTURE = "infrastructure"
+    """Only dropped, and not by a policy: a fault of the network, never a rule."""
+    UNANSWERED = "unanswered"
+    """TCP that nobody answered, or only by a reset: a scan, or a server that is down."""
+    UNDIRECTED = "direction unknown"
+    """Nobody can tell which side is the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge as it is read: settled, with the workloads of both ends completed.
+
+    `source_workloads`/`destination_workloads` are ``Kind/name`` as Hubble reported them, sorted; empty when unknown.
+    `stats` is shared and must not be changed.
+    """
+
+    key: EdgeKey
+    stats: EdgeStats
+    status: Status
+    source_workloads: tuple[Workload, ...] = ()
+    destination_workloads: tuple[Workload, ...] = ()
+
+    @property
+    def cluster(self) -> str:
+        return self.key.cluster
+
+    @property
+    def source(self) -> Endpoint:
+        return self.key.source
+
+    @property
+    def destination(self) -> Endpoint:
+        return self.key.destination
+
+    @property
+    def l4(self) -> L4:
+        return self.key.l4
+
+    @property
+    def weight(self) -> int:
+        return self.stats.weight
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the edge is traffic that a recommendation has to allow."""
+        return self.status in (Status.FORWARDED, Status.AUDITED)
