@@ -1,0 +1,1 @@
+"""Where flows come from: one file per kind of source, and what they share."""
