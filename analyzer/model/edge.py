@@ -131,8 +131,8 @@ class EdgeStats:
     records whose ports may not be their own, `conflicting` of events where one side had a pod's name but a world identity,
     `unnamed` of events without a DNS name for an outside peer.
     Evidence: `names` (DNS names of the outside peer), `queries` (DNS names asked over this edge), `http` (method, path, host,
-    verdict), `samples` (event uuids), `allowed_by`/`denied_by` (direction, kind, namespace, name), `services` (namespace/name), `pairs` (source port, destination port; only while
-    the direction is unknown).
+    verdict), `samples` (event uuids), `allowed_by`/`denied_by` (direction, kind, namespace, name), `services`
+    (namespace/name), `pairs` (source port, destination port; only while the direction is unknown).
     """
 
     __slots__ = (
