@@ -7,13 +7,14 @@ how to get at them. The rules that have no function here:
 - `drop_reason` is ``drop_reason_desc`` or else ``drop_reason``; an enumeration name that is not known here counts as 0;
 - `is_reply` is the wrapper's value; if it is absent, the deprecated ``reply`` when that is true, else None;
 - ICMP: type in `destination_port`, code in `source_port`; `protocol` is None if no protocol is set in ``l4``;
-- a field that is present and of the wrong type, a time outside `MAX_TIME` or a port above `MAX_PORT` is `Skip.MALFORMED`;
+- a field that is present and of the wrong type, a time outside 0..`MAX_TIME`, a port above `MAX_PORT` or an ICMP type or
+  code above `MAX_ICMP` is `Skip.MALFORMED`;
 - an envelope without any record, and a record of a kind that does not exist yet, is `Skip.EMPTY`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ __all__ = [
     "FLOW_TYPES",
     "L7_TYPES",
     "LOST_SOURCES",
+    "MAX_ICMP",
     "MAX_PORT",
     "MAX_TIME",
     "NODE_STATES",
@@ -46,6 +48,7 @@ __all__ = [
 MAX_TIME = 2**63 - 1
 """The latest time, in nanoseconds since the epoch, that fits a database's integer (the year 2262); the earliest is 0."""
 MAX_PORT = 65535
+MAX_ICMP = 255
 
 VERDICTS: Mapping[str, int] = {
     "VERDICT_UNKNOWN": 0,
@@ -195,9 +198,9 @@ def name(text: str) -> str:
     return text.lower().removesuffix(".")
 
 
-def names(texts: Iterable[str]) -> tuple[str, ...]:
+def names(texts: Collection[str]) -> tuple[str, ...]:
     """DNS names as `name` writes them, each once, empty ones left out, otherwise in their order."""
-    return tuple(dict.fromkeys(filter(None, map(name, texts))))
+    return tuple(dict.fromkeys(filter(None, map(name, texts)))) if texts else ()
 
 
 def http_path(url: str) -> tuple[str, str]:

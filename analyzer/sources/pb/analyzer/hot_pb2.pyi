@@ -8,18 +8,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Response(_message.Message):
-    __slots__ = ("flow", "node_status", "lost_events", "node_name", "time")
+    __slots__ = ("flow", "node_status", "lost_events", "agent_event", "debug_event", "node_name", "time")
     FLOW_FIELD_NUMBER: _ClassVar[int]
     NODE_STATUS_FIELD_NUMBER: _ClassVar[int]
     LOST_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    AGENT_EVENT_FIELD_NUMBER: _ClassVar[int]
+    DEBUG_EVENT_FIELD_NUMBER: _ClassVar[int]
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     flow: Flow
     node_status: bytes
     lost_events: bytes
+    agent_event: bytes
+    debug_event: bytes
     node_name: str
     time: Time
-    def __init__(self, flow: _Optional[_Union[Flow, _Mapping]] = ..., node_status: _Optional[bytes] = ..., lost_events: _Optional[bytes] = ..., node_name: _Optional[str] = ..., time: _Optional[_Union[Time, _Mapping]] = ...) -> None: ...
+    def __init__(self, flow: _Optional[_Union[Flow, _Mapping]] = ..., node_status: _Optional[bytes] = ..., lost_events: _Optional[bytes] = ..., agent_event: _Optional[bytes] = ..., debug_event: _Optional[bytes] = ..., node_name: _Optional[str] = ..., time: _Optional[_Union[Time, _Mapping]] = ...) -> None: ...
 
 class Time(_message.Message):
     __slots__ = ("seconds", "nanos")
@@ -30,7 +34,7 @@ class Time(_message.Message):
     def __init__(self, seconds: _Optional[int] = ..., nanos: _Optional[int] = ...) -> None: ...
 
 class Flow(_message.Message):
-    __slots__ = ("time", "uuid", "verdict", "IP", "l4", "source", "destination", "node_name", "event_type", "traffic_direction", "trace_reason", "is_reply", "drop_reason", "drop_reason_desc", "Type", "trace_observation_point", "reply", "source_names", "destination_names", "l7", "source_service", "destination_service", "policy_match_type", "egress_allowed_by", "ingress_allowed_by", "egress_denied_by", "ingress_denied_by", "aggregate")
+    __slots__ = ("time", "uuid", "verdict", "IP", "l4", "source", "destination", "node_name", "event_type", "traffic_direction", "trace_reason", "is_reply", "drop_reason", "drop_reason_desc", "l7", "Type", "trace_observation_point", "reply", "source_names", "destination_names", "source_service", "destination_service", "policy_match_type", "egress_allowed_by", "ingress_allowed_by", "egress_denied_by", "ingress_denied_by", "aggregate")
     TIME_FIELD_NUMBER: _ClassVar[int]
     UUID_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
@@ -45,12 +49,12 @@ class Flow(_message.Message):
     IS_REPLY_FIELD_NUMBER: _ClassVar[int]
     DROP_REASON_FIELD_NUMBER: _ClassVar[int]
     DROP_REASON_DESC_FIELD_NUMBER: _ClassVar[int]
+    L7_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     TRACE_OBSERVATION_POINT_FIELD_NUMBER: _ClassVar[int]
     REPLY_FIELD_NUMBER: _ClassVar[int]
     SOURCE_NAMES_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_NAMES_FIELD_NUMBER: _ClassVar[int]
-    L7_FIELD_NUMBER: _ClassVar[int]
     SOURCE_SERVICE_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_SERVICE_FIELD_NUMBER: _ClassVar[int]
     POLICY_MATCH_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -73,12 +77,12 @@ class Flow(_message.Message):
     is_reply: bytes
     drop_reason: int
     drop_reason_desc: int
+    l7: bytes
     Type: int
     trace_observation_point: int
     reply: bool
     source_names: bytes
     destination_names: bytes
-    l7: bytes
     source_service: bytes
     destination_service: bytes
     policy_match_type: int
@@ -87,7 +91,7 @@ class Flow(_message.Message):
     egress_denied_by: bytes
     ingress_denied_by: bytes
     aggregate: bytes
-    def __init__(self, time: _Optional[_Union[Time, _Mapping]] = ..., uuid: _Optional[str] = ..., verdict: _Optional[int] = ..., IP: _Optional[_Union[IP, _Mapping]] = ..., l4: _Optional[_Union[Layer4, _Mapping]] = ..., source: _Optional[bytes] = ..., destination: _Optional[bytes] = ..., node_name: _Optional[str] = ..., event_type: _Optional[bytes] = ..., traffic_direction: _Optional[int] = ..., trace_reason: _Optional[int] = ..., is_reply: _Optional[bytes] = ..., drop_reason: _Optional[int] = ..., drop_reason_desc: _Optional[int] = ..., Type: _Optional[int] = ..., trace_observation_point: _Optional[int] = ..., reply: _Optional[bool] = ..., source_names: _Optional[bytes] = ..., destination_names: _Optional[bytes] = ..., l7: _Optional[bytes] = ..., source_service: _Optional[bytes] = ..., destination_service: _Optional[bytes] = ..., policy_match_type: _Optional[int] = ..., egress_allowed_by: _Optional[bytes] = ..., ingress_allowed_by: _Optional[bytes] = ..., egress_denied_by: _Optional[bytes] = ..., ingress_denied_by: _Optional[bytes] = ..., aggregate: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, time: _Optional[_Union[Time, _Mapping]] = ..., uuid: _Optional[str] = ..., verdict: _Optional[int] = ..., IP: _Optional[_Union[IP, _Mapping]] = ..., l4: _Optional[_Union[Layer4, _Mapping]] = ..., source: _Optional[bytes] = ..., destination: _Optional[bytes] = ..., node_name: _Optional[str] = ..., event_type: _Optional[bytes] = ..., traffic_direction: _Optional[int] = ..., trace_reason: _Optional[int] = ..., is_reply: _Optional[bytes] = ..., drop_reason: _Optional[int] = ..., drop_reason_desc: _Optional[int] = ..., l7: _Optional[bytes] = ..., Type: _Optional[int] = ..., trace_observation_point: _Optional[int] = ..., reply: _Optional[bool] = ..., source_names: _Optional[bytes] = ..., destination_names: _Optional[bytes] = ..., source_service: _Optional[bytes] = ..., destination_service: _Optional[bytes] = ..., policy_match_type: _Optional[int] = ..., egress_allowed_by: _Optional[bytes] = ..., ingress_allowed_by: _Optional[bytes] = ..., egress_denied_by: _Optional[bytes] = ..., ingress_denied_by: _Optional[bytes] = ..., aggregate: _Optional[bytes] = ...) -> None: ...
 
 class IP(_message.Message):
     __slots__ = ("source", "destination", "source_xlated")
@@ -150,10 +154,9 @@ class RareResponse(_message.Message):
     def __init__(self, flow: _Optional[_Union[Rare, _Mapping]] = ...) -> None: ...
 
 class Rare(_message.Message):
-    __slots__ = ("source_names", "destination_names", "l7", "source_service", "destination_service", "policy_match_type", "egress_allowed_by", "ingress_allowed_by", "egress_denied_by", "ingress_denied_by", "aggregate")
+    __slots__ = ("source_names", "destination_names", "source_service", "destination_service", "policy_match_type", "egress_allowed_by", "ingress_allowed_by", "egress_denied_by", "ingress_denied_by", "aggregate")
     SOURCE_NAMES_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_NAMES_FIELD_NUMBER: _ClassVar[int]
-    L7_FIELD_NUMBER: _ClassVar[int]
     SOURCE_SERVICE_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_SERVICE_FIELD_NUMBER: _ClassVar[int]
     POLICY_MATCH_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -164,7 +167,6 @@ class Rare(_message.Message):
     AGGREGATE_FIELD_NUMBER: _ClassVar[int]
     source_names: _containers.RepeatedScalarFieldContainer[str]
     destination_names: _containers.RepeatedScalarFieldContainer[str]
-    l7: _flow_pb2.Layer7
     source_service: _flow_pb2.Service
     destination_service: _flow_pb2.Service
     policy_match_type: int
@@ -173,4 +175,4 @@ class Rare(_message.Message):
     egress_denied_by: _containers.RepeatedCompositeFieldContainer[_flow_pb2.Policy]
     ingress_denied_by: _containers.RepeatedCompositeFieldContainer[_flow_pb2.Policy]
     aggregate: _flow_pb2.Aggregate
-    def __init__(self, source_names: _Optional[_Iterable[str]] = ..., destination_names: _Optional[_Iterable[str]] = ..., l7: _Optional[_Union[_flow_pb2.Layer7, _Mapping]] = ..., source_service: _Optional[_Union[_flow_pb2.Service, _Mapping]] = ..., destination_service: _Optional[_Union[_flow_pb2.Service, _Mapping]] = ..., policy_match_type: _Optional[int] = ..., egress_allowed_by: _Optional[_Iterable[_Union[_flow_pb2.Policy, _Mapping]]] = ..., ingress_allowed_by: _Optional[_Iterable[_Union[_flow_pb2.Policy, _Mapping]]] = ..., egress_denied_by: _Optional[_Iterable[_Union[_flow_pb2.Policy, _Mapping]]] = ..., ingress_denied_by: _Optional[_Iterable[_Union[_flow_pb2.Policy, _Mapping]]] = ..., aggregate: _Optional[_Union[_flow_pb2.Aggregate, _Mapping]] = ...) -> None: ...
+    def __init__(self, source_names: _Optional[_Iterable[str]] = ..., destination_names: _Optional[_Iterable[str]] = ..., source_service: _Optional[_Union[_flow_pb2.Service, _Mapping]] = ..., destination_service: _Optional[_Union[_flow_pb2.Service, _Mapping]] = ..., policy_match_type: _Optional[int] = ..., egress_allowed_by: _Optional[_Iterable[_Union[_flow_pb2.Policy, _Mapping]]] = ..., ingress_allowed_by: _Optional[_Iterable[_Union[_flow_pb2.Policy, _Mapping]]] = ..., egress_denied_by: _Optional[_Iterable[_Union[_flow_pb2.Policy, _Mapping]]] = ..., ingress_denied_by: _Optional[_Iterable[_Union[_flow_pb2.Policy, _Mapping]]] = ..., aggregate: _Optional[_Union[_flow_pb2.Aggregate, _Mapping]] = ...) -> None: ...
