@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
-__all__ = ["Bounded", "stable_hash"]
+__all__ = ["Bounded", "BoundedSet", "Samples", "stable_hash"]
 
-K = TypeVar("K", str, tuple[str, ...])
+K = TypeVar("K", bound=str | tuple[str, ...])
 
 
 def stable_hash(key: str | tuple[str, ...]) -> bytes:
@@ -43,11 +43,14 @@ class Bounded(Generic[K]):
         else:
             self._displace(key, weight)
 
+    def _rank(self, key: K) -> bytes:
+        return stable_hash(key)
+
     def _displace(self, key: K, weight: int) -> None:
         self.overflow = True
         if self._worst is None:
-            self._worst = max((stable_hash(each), each) for each in self.items)
-        if (stable_hash(key), key) < self._worst:
+            self._worst = max((self._rank(each), each) for each in self.items)
+        if (self._rank(key), key) < self._worst:
             del self.items[self._worst[1]]
             self.items[key] = weight
             self._worst = None
@@ -76,3 +79,36 @@ class Bounded(Generic[K]):
 
     def __repr__(self) -> str:
         return f"Bounded({dict(sorted(self.items.items()))!r}{', overflow' if self.overflow else ''})"
+
+
+class BoundedSet(Bounded[K]):
+    """A bounded set without weights: adding a key again changes nothing, so the same fact may be told any number of times."""
+
+    __slots__ = ()
+
+    def add(self, key: K, weight: int = 1) -> None:
+        if key not in self.items:
+            super().add(key, 1)
+
+
+class Samples(Bounded[str]):
+    """The k smallest of some random keys, such as event uuids, which are their own hash. Always a sample, so never `overflow`.
+
+    `ceiling` is the largest key kept once the set is full: a larger one need not be added.
+    """
+
+    __slots__ = ("ceiling",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.ceiling = "\U0010ffff"
+
+    def add(self, key: str, weight: int = 1) -> None:
+        items = self.items
+        if key > self.ceiling or key in items:
+            return
+        items[key] = 1
+        if len(items) > self.limit:
+            del items[max(items)]
+        if len(items) == self.limit:
+            self.ceiling = max(items)

@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from analyzer.model.address import LEVELS, family, truncate
-from analyzer.model.bounded import Bounded
+from analyzer.model.bounded import Bounded, BoundedSet, Samples
 from analyzer.model.flow import Skip, Workload
 from analyzer.model.l4 import L4
 from analyzer.model.labels import Labels
@@ -25,6 +25,7 @@ __all__ = [
     "EdgeStats",
     "EdgeTable",
     "Endpoint",
+    "Group",
     "GroupKey",
     "Side",
     "Status",
@@ -148,7 +149,7 @@ class EdgeStats:
         self.names: Bounded[str] = Bounded(MAX_NAMES)
         self.queries: Bounded[str] = Bounded(MAX_NAMES)
         self.http: Bounded[tuple[str, ...]] = Bounded(MAX_HTTP)
-        self.samples: Bounded[str] = Bounded(MAX_SAMPLES)
+        self.samples = Samples(MAX_SAMPLES)
         self.allowed_by: Bounded[tuple[str, ...]] = Bounded(MAX_POLICIES)
         self.denied_by: Bounded[tuple[str, ...]] = Bounded(MAX_POLICIES)
         self.services: Bounded[str] = Bounded(MAX_SERVICES)
@@ -211,13 +212,20 @@ class Coverage:
         """Records read."""
         return self.edge_records + self.skipped.total()
 
+    def node(self, name: str, day: int) -> Activity:
+        """The activity of a node on a day, made if it is new."""
+        found = self.nodes.get((name, day))
+        if found is None:
+            found = self.nodes[name, day] = Activity()
+        return found
+
     def merge(self, other: Coverage) -> None:
         self.edge_records += other.edge_records
         self.skipped.update(other.skipped)
         self.lost.update(other.lost)
         self.statuses.update(other.statuses)
         for key, activity in other.nodes.items():
-            self.nodes.setdefault(key, Activity()).merge(activity)
+            self.node(*key).merge(activity)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Coverage):
@@ -240,7 +248,7 @@ class GroupKey(NamedTuple):
 
 
 class Group:
-    """The addresses of a crowd, at the prefix `level` they were truncated to."""
+    """A crowd: the addresses of a crowd, at the prefix `level` they were truncated to."""
 
     __slots__ = ("addresses", "level")
 
@@ -253,8 +261,8 @@ class EdgeTable:
     """Edges, what completes them, and their coverage. `merge` is commutative, associative and has the empty table as its unit.
 
     Side tables, for the pure step that completes edges when they are read: `workloads` per endpoint, `pods` as
-    (cluster, namespace, pod, labels...), `answers` as (address, name) from DNS responses, `service_addresses` as
-    (cluster, address, layer 4, namespace/name) seen before service translation.
+    (observing cluster, cluster, namespace, pod, labels...), `answers` as (observing cluster, address, name) from DNS
+    responses, `service_addresses` as (cluster, address, layer 4, namespace/name) seen before service translation.
     """
 
     __slots__ = ("_groups", "answers", "coverage", "edges", "pods", "service_addresses", "workloads")
@@ -262,8 +270,8 @@ class EdgeTable:
     def __init__(self) -> None:
         self.edges: dict[EdgeKey, EdgeStats] = {}
         self.coverage = Coverage()
-        self.workloads: dict[Endpoint, Bounded[tuple[str, ...]]] = {}
-        self.pods: Bounded[tuple[str, ...]] = Bounded(MAX_PODS)
+        self.workloads: dict[Endpoint, BoundedSet[tuple[str, ...]]] = {}
+        self.pods: Bounded[tuple[str, ...]] = BoundedSet(MAX_PODS)
         self.answers: Bounded[tuple[str, ...]] = Bounded(MAX_ANSWERS)
         self.service_addresses: Bounded[tuple[str, ...]] = Bounded(MAX_SERVICE_ADDRESSES)
         self._groups: dict[GroupKey, Group] = {}
@@ -271,11 +279,12 @@ class EdgeTable:
     def __len__(self) -> int:
         return len(self.edges)
 
-    def level(self, key: EdgeKey) -> int:
-        """The prefix level at which the outside peer of `key` is kept at present."""
+    def crowd(self, key: EdgeKey) -> Group:
+        """The crowd of the outside peer in `key`, made if it is new; its `level` grows as addresses become too many."""
         group_key = _group_of(key)
-        group = self._groups.get(group_key) if group_key else None
-        return group.level if group else 0
+        if group_key is None:
+            raise ValueError("an edge without an outside address belongs to no crowd")
+        return self._groups.setdefault(group_key, Group())
 
     def stats(self, key: EdgeKey) -> EdgeStats:
         """The stats of the edge that `key` belongs to, made if it is new. Crowds are truncated here, and only here."""
@@ -289,9 +298,7 @@ class EdgeTable:
         return found
 
     def _grouped(self, group_key: GroupKey, key: EdgeKey) -> EdgeStats:
-        group = self._groups.get(group_key)
-        if group is None:
-            group = self._groups[group_key] = Group()
+        group = self._groups.setdefault(group_key, Group())
         address = _outside(key).address
         level = max(group.level, _level_of(address))
         if level > group.level:
@@ -329,7 +336,7 @@ class EdgeTable:
         """Remember which workloads an endpoint was seen to belong to."""
         kept = self.workloads.get(endpoint)
         if kept is None:
-            kept = self.workloads[endpoint] = Bounded(MAX_WORKLOADS)
+            kept = self.workloads[endpoint] = BoundedSet(MAX_WORKLOADS)
         kept.merge(workloads)
 
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,327 @@
+"""Aggregation: flows into an edge table, one record at a time, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from analyzer.connection import endpoint_of, observing_cluster, server_l4, side, skip_reason, way
+from analyzer.model.address import truncate
+from analyzer.model.bounded import BoundedSet
+from analyzer.model.edge import (
+    DAY,
+    MAX_WORKLOADS,
+    Activity,
+    ActivityKey,
+    EdgeKey,
+    EdgeStats,
+    EdgeTable,
+    Endpoint,
+    Group,
+)
+from analyzer.model.flow import (
+    Detail,
+    Direction,
+    EventKind,
+    Flow,
+    FlowEndpoint,
+    LostEvents,
+    NodeStatus,
+    Skip,
+    TcpFlags,
+    Verdict,
+)
+from analyzer.model.identity import is_outside
+from analyzer.model.l4 import L4, Protocol
+
+if TYPE_CHECKING:
+    from analyzer.sources.base import Batch, Record
+
+__all__ = ["Aggregator", "aggregate"]
+
+TCP, UDP, SCTP = Protocol.TCP, Protocol.UDP, Protocol.SCTP
+
+MAX_SHAPES = 131_072
+"""Record shapes remembered at a time; more only costs speed."""
+MAX_TEXT = 512
+"""Longest HTTP path or DNS name kept as evidence; a longer one marks the evidence as incomplete."""
+
+
+class _Shape:
+    """What all records with the same ends, ports, flags, verdict, node and day have in common, worked out once.
+
+    It holds on to both ends so that their `id`s stay theirs, which the key of `Aggregator._shapes` is made of.
+    """
+
+    __slots__ = (
+        "answered", "cell_key", "cells", "conflicting", "crowd", "ends", "guessed", "key", "level", "node",
+        "outside", "pair", "reply", "resets", "skip",
+    )  # fmt: skip
+
+    def __init__(self, ends: tuple[FlowEndpoint, FlowEndpoint], node: Activity) -> None:
+        self.ends, self.node = ends, node
+        self.skip: Skip | None = None
+        self.key: EdgeKey | None = None
+        self.cell_key: ActivityKey
+        self.reply = False
+        self.outside = 0
+        self.crowd: Group | None = None
+        self.level = 0
+        self.cells: dict[str, tuple[EdgeStats, Activity]] = {}
+        self.answered = self.resets = self.guessed = self.conflicting = 0
+        self.pair: tuple[str, str] | None = None
+
+
+class Aggregator:
+    """Turns records into `table`, incrementally. `take` hands the table out and starts an empty one (a spill):
+    merging what was handed out gives the same table as never spilling."""
+
+    def __init__(self) -> None:
+        self.table = EdgeTable()
+        self._shapes: dict[tuple[object, ...], _Shape] = {}
+
+    def take(self) -> EdgeTable:
+        """Hand out what was collected so far, and go on with an empty table."""
+        table, self.table = self.table, EdgeTable()
+        self._shapes.clear()
+        return table
+
+    def add(self, batch: Batch) -> None:
+        """Add the records of a batch."""
+        self.table.coverage.skipped.update(batch.skipped)
+        self.add_records(batch.records)
+
+    def add_records(self, records: Iterable[Record]) -> None:  # noqa: C901, PLR0915 - a call per step costs a third of the speed
+        """Add records one by one. This loop is the hot path: everything a shape can know is in the shape."""
+        shapes = self._shapes
+        coverage = self.table.coverage
+        edge_records = 0
+        for flow in records:
+            if flow.__class__ is not Flow:
+                self._other(flow)
+                continue
+            (time, node, source, destination, source_ip, destination_ip, protocol, source_port, destination_port, flags,
+             verdict, kind, sub_type, reason, direction, is_reply, trace_reason, uuid, weight, aggregated, detail,
+            ) = flow  # fmt: skip
+            reply, guessed = (is_reply, False) if is_reply is not None else way(flow)
+            if reply is None:
+                ports: object = (source_port, destination_port)
+            elif reply and (protocol is TCP or protocol is UDP or protocol is SCTP):
+                ports = source_port
+            else:
+                ports = destination_port
+            key = (
+                id(source), id(destination), ports, protocol, flags, verdict, kind, sub_type, reason, direction,
+                reply, guessed, trace_reason, node, time // DAY, None if detail is None else detail[2:4], ":" in source_ip,
+            )  # fmt: skip
+            shape = shapes.get(key)
+            if shape is None:
+                shape = self._shape(flow, reply, guessed)
+                if reply is not None:
+                    shapes[key] = shape
+            shape.node.add(time, 1)
+            if shape.skip is not None:
+                self._skip(shape.skip, flow)
+                continue
+            edge_records += 1
+            outside = shape.outside
+            if outside:
+                address = (source_ip if outside == 1 else destination_ip) or "unknown"
+                level = shape.level
+                found = shape.cells.get(truncate(address, level) if level else address)
+                if found is None or shape.crowd is None or shape.crowd.level != level:
+                    found = self._outside(shape, address)
+            else:
+                found = shape.cells[""]
+            stats, cell = found
+            cell.add(time, weight)
+            if shape.answered:
+                stats.answered += weight
+            if uuid:
+                samples = stats.samples
+                if uuid < samples.ceiling:
+                    samples.add(uuid)
+            if detail is not None or aggregated or shape.resets or shape.guessed or shape.conflicting or outside:
+                self._evidence(shape, stats, flow)
+        coverage.edge_records += edge_records
+
+    def _skip(self, skip: Skip, flow: Flow) -> None:
+        self.table.coverage.skipped[skip] += 1
+        if skip is Skip.SERVICE_ADDRESS and flow.detail and flow.protocol is not None:
+            l4 = L4(flow.protocol, flow.destination_port)
+            where = (observing_cluster(flow.node), flow.destination_ip, str(l4), flow.detail.destination_service)
+            self.table.service_addresses.add(where, flow.weight)
+
+    def _other(self, record: Record) -> None:
+        coverage = self.table.coverage
+        if isinstance(record, LostEvents):
+            coverage.lost[record.node, record.source] += record.lost
+            coverage.skipped[Skip.LOST_EVENTS] += 1
+        elif isinstance(record, NodeStatus):
+            for node in record.nodes:
+                coverage.statuses[node, record.state] += 1
+            coverage.skipped[Skip.NODE_STATUS] += 1
+        elif isinstance(record, Skip):
+            coverage.skipped[record] += 1
+
+    def _shape(self, flow: Flow, reply: bool | None, guessed: bool) -> _Shape:
+        if len(self._shapes) >= MAX_SHAPES:
+            self._shapes.clear()
+        day = flow.time // DAY
+        shape = _Shape((flow.source, flow.destination), self.table.coverage.node(flow.node, day))
+        shape.skip = skip_reason(flow)
+        if shape.skip is not None:
+            return shape
+        shape.reply = bool(reply)
+        shape.guessed = int(guessed)
+        shape.cell_key = ActivityKey(day, side(flow, bool(reply)), flow.kind, flow.verdict, flow.drop_reason)
+        self._answers(shape, flow, reply)
+        shape.conflicting = int(any(end.pod and is_outside(end.labels) for end in shape.ends))
+        ends = endpoint_of(flow.source, flow.source_ip), endpoint_of(flow.destination, flow.destination_ip)
+        self._remember(flow, ends)
+        self._place(shape, flow, reply, ends)
+        if shape.key is not None and not shape.outside:
+            self._locate(shape, shape.key, "")
+        return shape
+
+    @staticmethod
+    def _answers(shape: _Shape, flow: Flow, reply: bool | None) -> None:
+        if flow.verdict == Verdict.DROPPED:
+            return
+        if flow.protocol is not Protocol.TCP or flow.kind == EventKind.L7:
+            shape.answered = int(bool(reply) or flow.kind == EventKind.L7)
+            return
+        reset, ack = flow.tcp_flags & TcpFlags.RST, flow.tcp_flags & TcpFlags.ACK
+        shape.resets = int(bool(reply and reset))
+        # Without flags (a field mask) a reply, or connection tracking that knows the connection, must do.
+        known = ack or not flow.tcp_flags
+        shape.answered = int(not reset and bool(known if reply else ack and not flow.tcp_flags & TcpFlags.SYN))
+
+    @staticmethod
+    def _place(shape: _Shape, flow: Flow, reply: bool | None, ends: tuple[Endpoint, Endpoint]) -> None:
+        cluster = observing_cluster(flow.node)
+        swapped = bool(reply)
+        if reply is None:
+            swapped = ends[1] < ends[0]
+            ports = (flow.source_port, flow.destination_port)
+            first, second = reversed(ports) if swapped else ports
+            shape.pair = (str(first), str(second))
+            l4 = L4(flow.protocol or Protocol.ANY)
+        else:
+            l4 = server_l4(flow, reply)
+        source, destination = (ends[1], ends[0]) if swapped else ends
+        shape.key = EdgeKey(cluster, source, destination, l4, reply is not None)
+        if ends[0].address:
+            shape.outside = 1
+        elif ends[1].address:
+            shape.outside = 2
+
+    def _locate(self, shape: _Shape, key: EdgeKey, address: str) -> tuple[EdgeStats, Activity]:
+        stats = self.table.stats(key)
+        found = shape.cells[address] = (stats, stats.cell(shape.cell_key))
+        return found
+
+    def _outside(self, shape: _Shape, address: str) -> tuple[EdgeStats, Activity]:
+        """The edge of an outside address not met before in this shape. Its crowd may have been truncated meanwhile, also by
+        another shape, so the cells known so far count only as long as the level stays."""
+        assert shape.key is not None
+        key = shape.key
+        if key.source.address:
+            key = key._replace(source=key.source._replace(address=address))
+        else:
+            key = key._replace(destination=key.destination._replace(address=address))
+        stats = self.table.stats(key)
+        if shape.crowd is None:
+            shape.crowd = self.table.crowd(key)
+        level = shape.crowd.level
+        if level != shape.level:
+            shape.cells.clear()
+            shape.level = level
+        found = shape.cells[truncate(address, level)] = (stats, stats.cell(shape.cell_key))
+        return found
+
+    def _remember(self, flow: Flow, ends: tuple[Endpoint, Endpoint]) -> None:
+        """Side tables: what one node knows about an endpoint and another does not."""
+        cluster = observing_cluster(flow.node)
+        for end, endpoint in zip((flow.source, flow.destination), ends, strict=True):
+            if endpoint.address:
+                continue
+            if end.workloads:
+                seen: BoundedSet[tuple[str, ...]] = BoundedSet(MAX_WORKLOADS)
+                for workload in end.workloads:
+                    seen.add((workload.kind, workload.name))
+                self.table.add_workloads(endpoint, seen)
+            if end.pod and endpoint.labels:
+                self.table.pods.add((cluster, endpoint.cluster, endpoint.namespace, end.pod, *end.labels.strings()))
+
+    def _evidence(self, shape: _Shape, stats: EdgeStats, flow: Flow) -> None:
+        """What varies from record to record of one shape, or is rare."""
+        weight, detail = flow.weight, flow.detail
+        stats.resets += shape.resets * weight
+        stats.guessed += shape.guessed * weight
+        stats.conflicting += shape.conflicting * weight
+        if flow.aggregated:
+            stats.uncertain += weight
+        if shape.pair is not None:
+            stats.pairs.add(shape.pair, weight)
+        if shape.outside:
+            self._names(shape, stats, flow)
+        if detail is not None:
+            self._details(shape, stats, flow, detail)
+
+    @staticmethod
+    def _names(shape: _Shape, stats: EdgeStats, flow: Flow) -> None:
+        detail = flow.detail
+        names = () if detail is None else (detail.source_names if shape.outside == 1 else detail.destination_names)
+        end = flow.source if shape.outside == 1 else flow.destination
+        names = names or tuple(label.key for label in end.labels if label.source == "fqdn" and "*" not in label.key)
+        if not names:
+            stats.unnamed += flow.weight
+        for name in names:
+            if len(name) > MAX_TEXT:
+                stats.names.overflow = True
+            else:
+                stats.names.add(name, flow.weight)
+
+    def _details(self, shape: _Shape, stats: EdgeStats, flow: Flow, detail: Detail) -> None:
+        weight = flow.weight
+        service = detail.source_service if shape.reply else detail.destination_service
+        if service:
+            stats.services.add(service, weight)
+        for direction, allowed, denied in (
+            (Direction.EGRESS, detail.egress_allowed_by, detail.egress_denied_by),
+            (Direction.INGRESS, detail.ingress_allowed_by, detail.ingress_denied_by),
+        ):
+            for policy in allowed:
+                stats.allowed_by.add((direction.name, *policy), weight)
+            for policy in denied:
+                stats.denied_by.add((direction.name, *policy), weight)
+        if detail.http is not None:
+            http = detail.http
+            if len(http.path) + len(http.host) > MAX_TEXT:
+                stats.http.overflow = True
+            else:
+                verdict = Verdict.DROPPED if http.code == 403 else flow.verdict
+                stats.http.add((http.method, http.path, http.host, str(int(verdict))), weight)
+        if detail.dns is not None:
+            self._dns(shape, stats, flow, detail)
+
+    def _dns(self, shape: _Shape, stats: EdgeStats, flow: Flow, detail: Detail) -> None:
+        dns = detail.dns
+        assert dns is not None
+        if not dns.query or len(dns.query) > MAX_TEXT:
+            stats.queries.overflow = stats.queries.overflow or bool(dns.query)
+            return
+        # Search-list expansions come back as NXDOMAIN: names nobody can use.
+        if shape.reply and not dns.rcode:
+            stats.queries.add(dns.query, flow.weight)
+        cluster = observing_cluster(flow.node)
+        for address in dns.ips[:64]:
+            self.table.answers.add((cluster, address[:64], dns.query), flow.weight)
+
+
+def aggregate(records: Iterable[Record]) -> EdgeTable:
+    """The edge table of some records."""
+    aggregator = Aggregator()
+    aggregator.add_records(records)
+    return aggregator.table

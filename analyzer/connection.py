@@ -1,0 +1,158 @@
+"""The connection model: which connection a packet belongs to, which way it runs, who reported it - from one record alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from analyzer.model.edge import Endpoint, Side
+from analyzer.model.flow import (
+    Direction,
+    EventKind,
+    Flow,
+    FlowEndpoint,
+    ObservationPoint,
+    Skip,
+    TcpFlags,
+    TraceReason,
+    Verdict,
+)
+from analyzer.model.identity import Entity, entities, is_outside
+from analyzer.model.l4 import L4, Protocol
+from analyzer.model.labels import CLUSTER_KEY, Labels
+
+__all__ = ["EPHEMERAL", "Way", "endpoint_of", "observing_cluster", "server_l4", "side", "skip_reason", "way"]
+
+EPHEMERAL = 32768
+"""Linux hands out client ports from here on (net.ipv4.ip_local_port_range)."""
+
+ECHO_REPLY_TO_REQUEST = {(Protocol.ICMP, 0): 8, (Protocol.ICMPV6, 129): 128}
+ICMP_ERRORS = frozenset(
+    [(Protocol.ICMP, kind) for kind in (3, 4, 5, 11, 12)] + [(Protocol.ICMPV6, kind) for kind in (1, 2, 3, 4)]
+)
+# Router and neighbour discovery, multicast listener discovery: everyday noise that policies cannot express.
+NEIGHBOUR_DISCOVERY = frozenset((Protocol.ICMPV6, kind) for kind in (*range(130, 138), 143))
+_NOT_ON_THE_WIRE = frozenset({Verdict.TRACED, Verdict.TRANSLATED})
+_CAPTURES = frozenset({EventKind.DEBUG, EventKind.CAPTURE})
+_SYN_ACK = TcpFlags.SYN | TcpFlags.ACK
+_WORLD = Labels.of(["reserved:world"])
+_EXTERNAL_API_SERVER = Labels.of(["reserved:kube-apiserver", "reserved:world"])
+
+
+class Way(NamedTuple):
+    """`reply` tells whether the packet runs from server to client, None if nobody knows; `guessed` that port numbers told it."""
+
+    reply: bool | None
+    guessed: bool = False
+
+
+def way(flow: Flow) -> Way:
+    """Which way the packet of `flow` runs within its connection.
+
+    In order: `is_reply`, the trace reason, an ICMP echo's type, the SYN flag, and last the port numbers: the only
+    ephemeral port of the two is the client's. Drops and denied verdicts have no `is_reply`
+    (Cilium pkg/hubble/parser/threefour/parser.go, `decodeIsReply`).
+    """
+    if flow.is_reply is not None:
+        return Way(flow.is_reply)
+    if flow.trace_reason == TraceReason.REPLY:
+        return Way(True)
+    if flow.trace_reason in (TraceReason.NEW, TraceReason.ESTABLISHED):
+        return Way(False)
+    protocol = flow.protocol
+    if protocol is None or not protocol.has_ports:
+        return Way((protocol, flow.destination_port) in ECHO_REPLY_TO_REQUEST)
+    if protocol is Protocol.TCP and flow.tcp_flags & TcpFlags.SYN:
+        return Way(flow.tcp_flags & _SYN_ACK == _SYN_ACK)
+    source, destination = flow.source_port >= EPHEMERAL, flow.destination_port >= EPHEMERAL
+    return Way(None) if source == destination else Way(destination, guessed=True)
+
+
+def server_l4(flow: Flow, reply: bool) -> L4:
+    """Layer 4 at the server's side: the client's port is never part of it; an echo reply takes the request's type."""
+    protocol = flow.protocol
+    assert protocol is not None
+    if protocol.is_icmp:
+        return L4(protocol, ECHO_REPLY_TO_REQUEST.get((protocol, flow.destination_port), flow.destination_port))
+    if not protocol.has_ports:
+        return L4(protocol)
+    return L4(protocol, flow.source_port if reply else flow.destination_port)
+
+
+def side(flow: Flow, reply: bool) -> Side:
+    """Which end of the connection reported `flow`.
+
+    A trace is reported where the local endpoint is, never mind `traffic_direction`, which is wrong on deliveries of current
+    releases; policy verdicts, drops and the proxy know their direction.
+    """
+    if flow.kind == EventKind.L7:
+        return _BY_DIRECTION.get(flow.direction, Side.UNKNOWN)
+    if flow.kind in (EventKind.POLICY_VERDICT, EventKind.DROP) and flow.direction:
+        at_source = flow.direction == Direction.EGRESS
+    else:
+        source, destination = bool(flow.source.endpoint_id), bool(flow.destination.endpoint_id)
+        if source == destination:
+            if not source and flow.sub_type != ObservationPoint.TO_ENDPOINT:
+                return Side.UNKNOWN
+            at_source = flow.sub_type != ObservationPoint.TO_ENDPOINT
+        else:
+            at_source = source
+    return Side.SOURCE if at_source != reply else Side.DESTINATION
+
+
+_BY_DIRECTION: dict[int, Side] = {Direction.EGRESS: Side.SOURCE, Direction.INGRESS: Side.DESTINATION}
+
+
+def skip_reason(flow: Flow) -> Skip | None:
+    """Why `flow` is not part of any edge, or None."""
+    if flow.kind == EventKind.TRACE_SOCK or flow.verdict in _NOT_ON_THE_WIRE:
+        return Skip.SOCKET
+    if flow.kind in _CAPTURES or flow.verdict == Verdict.UNKNOWN:
+        return Skip.CAPTURE
+    if flow.protocol is None or (flow.protocol.has_ports and not (flow.source_port or flow.destination_port)):
+        return Skip.NO_L4
+    icmp = (flow.protocol, flow.destination_port)
+    if flow.trace_reason == TraceReason.RELATED or icmp in ICMP_ERRORS:
+        return Skip.ICMP_ERROR
+    if icmp in NEIGHBOUR_DISCOVERY:
+        return Skip.NEIGHBOUR_DISCOVERY
+    return _endpoints_skip(flow)
+
+
+def _endpoints_skip(flow: Flow) -> Skip | None:
+    outside = [_elsewhere(end) for end in (flow.source, flow.destination)]
+    if all(outside):
+        masked = not (flow.source.labels or flow.destination.labels)
+        return Skip.NO_ENDPOINT if masked else Skip.OUTSIDE_ONLY
+    detail = flow.detail
+    if detail is not None and flow.verdict != Verdict.DROPPED:
+        services = (detail.source_service, detail.destination_service)
+        if any(service and elsewhere for service, elsewhere in zip(services, outside, strict=True)):
+            return Skip.SERVICE_ADDRESS
+    return None
+
+
+def _elsewhere(end: FlowEndpoint) -> bool:
+    """Whether nothing but an address identifies this end: outside the cluster, or without labels, namespace and pod."""
+    return is_outside(end.labels) if end.labels else not (end.namespace or end.pod)
+
+
+def endpoint_of(end: FlowEndpoint, address: str) -> Endpoint:
+    """The edge's end for a flow's end. An outside peer is reduced to world or kube-apiserver and its address."""
+    labels = end.labels
+    if _elsewhere(end):
+        if not labels:
+            return Endpoint(Labels(), address=address or "unknown")
+        api_server = Entity.KUBE_APISERVER in entities(labels)
+        return Endpoint(_EXTERNAL_API_SERVER if api_server else _WORLD, address=address or "unknown")
+    if entities(labels):
+        # Nodes carry labels of their own beside the reserved ones; policies name them by the reserved ones.
+        return Endpoint(Labels(label for label in labels if label.source == "reserved"))
+    cluster = labels.get(CLUSTER_KEY, "k8s") or end.cluster
+    namespace = end.namespace or labels.namespace
+    return Endpoint(labels, namespace, cluster, "" if labels else end.pod)
+
+
+def observing_cluster(node: str) -> str:
+    """The cluster part of a node name; Hubble writes plain node names in a cluster called ``default``."""
+    cluster, slash, _ = node.partition("/")
+    return cluster if slash else "default"
