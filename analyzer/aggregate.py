@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count
 from typing import TYPE_CHECKING
 
 from analyzer.connection import endpoint_of, observing_cluster, server_l4, side, skip_reason, way
@@ -31,7 +32,6 @@ from analyzer.model.flow import (
     TcpFlags,
     Verdict,
 )
-from analyzer.model.identity import is_outside
 from analyzer.model.l4 import L4, Protocol
 
 if TYPE_CHECKING:
@@ -43,23 +43,34 @@ TCP, UDP, SCTP = Protocol.TCP, Protocol.UDP, Protocol.SCTP
 
 MAX_SHAPES = 131_072
 """Record shapes remembered at a time; more only costs speed."""
+MAX_ENDS = 65_536
+"""Pods and other ends remembered at a time, likewise."""
 MAX_TEXT = 512
 """Longest HTTP path or DNS name kept as evidence; a longer one marks the evidence as incomplete."""
 
 
-class _Shape:
-    """What all records with the same ends, ports, flags, verdict, node and day have in common, worked out once.
+class _End:
+    """A flow's end as met before. It holds on to the flow's endpoint, so that the `id` it is found by stays its own.
 
-    It holds on to both ends so that their `id`s stay theirs, which the key of `Aggregator._shapes` is made of.
+    `token` is the same for all ends that make no difference to an edge: the pods of one workload on one side.
     """
 
+    __slots__ = ("endpoint", "reported", "token")
+
+    def __init__(self, reported: FlowEndpoint, endpoint: Endpoint, token: int) -> None:
+        self.reported, self.endpoint, self.token = reported, endpoint, token
+
+
+class _Shape:
+    """What all records with like ends and the same ports, flags, verdict, node and day have in common, worked out once."""
+
     __slots__ = (
-        "answered", "cell_key", "cells", "conflicting", "crowd", "ends", "guessed", "key", "level", "node",
+        "answered", "cell_key", "cells", "conflicting", "crowd", "guessed", "key", "level", "node",
         "outside", "pair", "reply", "resets", "skip",
     )  # fmt: skip
 
-    def __init__(self, ends: tuple[FlowEndpoint, FlowEndpoint], node: Activity) -> None:
-        self.ends, self.node = ends, node
+    def __init__(self, node: Activity) -> None:
+        self.node = node
         self.skip: Skip | None = None
         self.key: EdgeKey | None = None
         self.cell_key: ActivityKey
@@ -79,12 +90,20 @@ class Aggregator:
     def __init__(self) -> None:
         self.table = EdgeTable()
         self._shapes: dict[tuple[object, ...], _Shape] = {}
+        self._ends: dict[int, _End] = {}
+        self._tokens: dict[tuple[object, ...], int] = {}
+        self._numbers = count()
 
     def take(self) -> EdgeTable:
         """Hand out what was collected so far, and go on with an empty table."""
         table, self.table = self.table, EdgeTable()
-        self._shapes.clear()
+        self._forget()
         return table
+
+    def _forget(self) -> None:
+        self._shapes.clear()
+        self._ends.clear()
+        self._tokens.clear()
 
     def add(self, batch: Batch) -> None:
         """Add the records of a batch."""
@@ -93,7 +112,7 @@ class Aggregator:
 
     def add_records(self, records: Iterable[Record]) -> None:  # noqa: C901, PLR0915 - a call per step costs a third of the speed
         """Add records one by one. This loop is the hot path: everything a shape can know is in the shape."""
-        shapes = self._shapes
+        shapes, ends = self._shapes, self._ends
         coverage = self.table.coverage
         edge_records = 0
         for flow in records:
@@ -110,13 +129,15 @@ class Aggregator:
                 ports = source_port
             else:
                 ports = destination_port
+            source_end = ends.get(id(source)) or self._end(source)
+            destination_end = ends.get(id(destination)) or self._end(destination)
             key = (
-                id(source), id(destination), ports, protocol, flags, verdict, kind, sub_type, reason, direction,
+                source_end.token, destination_end.token, ports, protocol, flags, verdict, kind, sub_type, reason, direction,
                 reply, guessed, trace_reason, node, time // DAY, None if detail is None else detail[2:4], ":" in source_ip,
             )  # fmt: skip
             shape = shapes.get(key)
             if shape is None:
-                shape = self._shape(flow, reply, guessed)
+                shape = self._shape(flow, source_end, destination_end, reply, guessed)
                 if reply is not None:
                     shapes[key] = shape
             shape.node.add(time, 1)
@@ -164,11 +185,33 @@ class Aggregator:
         elif isinstance(record, Skip):
             coverage.skipped[record] += 1
 
-    def _shape(self, flow: Flow, reply: bool | None, guessed: bool) -> _Shape:
+    def _end(self, reported: FlowEndpoint) -> _End:
+        """Meet an end for the first time: find its token, and remember what only its own node knows of it."""
+        if len(self._ends) >= MAX_ENDS:
+            self._forget()
+        endpoint = endpoint_of(reported, "")
+        outside = bool(endpoint.address)
+        traits = (endpoint, bool(reported.endpoint_id), outside and bool(reported.pod))
+        token = self._tokens.get(traits)
+        if token is None:
+            # Never a number used before: keys of shapes made before a `_forget` must not come back to life.
+            token = self._tokens[traits] = next(self._numbers)
+        if reported.workloads and not outside:
+            seen: BoundedSet[tuple[str, ...]] = BoundedSet(MAX_WORKLOADS)
+            for workload in reported.workloads:
+                seen.add((workload.kind, workload.name))
+            self.table.add_workloads(endpoint, seen)
+        if reported.pod and endpoint.labels and not outside:
+            where = (endpoint.cluster, endpoint.namespace, reported.pod)
+            self.table.pods.add((*where, *endpoint.labels.strings()))
+        end = self._ends[id(reported)] = _End(reported, endpoint, token)
+        return end
+
+    def _shape(self, flow: Flow, source: _End, destination: _End, reply: bool | None, guessed: bool) -> _Shape:
         if len(self._shapes) >= MAX_SHAPES:
             self._shapes.clear()
         day = flow.time // DAY
-        shape = _Shape((flow.source, flow.destination), self.table.coverage.node(flow.node, day))
+        shape = _Shape(self.table.coverage.node(flow.node, day))
         shape.skip = skip_reason(flow)
         if shape.skip is not None:
             return shape
@@ -176,10 +219,8 @@ class Aggregator:
         shape.guessed = int(guessed)
         shape.cell_key = ActivityKey(day, side(flow, bool(reply)), flow.kind, flow.verdict, flow.drop_reason)
         self._answers(shape, flow, reply)
-        shape.conflicting = int(any(end.pod and is_outside(end.labels) for end in shape.ends))
-        ends = endpoint_of(flow.source, flow.source_ip), endpoint_of(flow.destination, flow.destination_ip)
-        self._remember(flow, ends)
-        self._place(shape, flow, reply, ends)
+        shape.conflicting = int(any(end.reported.pod and end.endpoint.address for end in (source, destination)))
+        self._place(shape, flow, reply, (source.endpoint, destination.endpoint))
         if shape.key is not None and not shape.outside:
             self._locate(shape, shape.key, "")
         return shape
@@ -239,20 +280,6 @@ class Aggregator:
             shape.level = level
         found = shape.cells[truncate(address, level)] = (stats, stats.cell(shape.cell_key))
         return found
-
-    def _remember(self, flow: Flow, ends: tuple[Endpoint, Endpoint]) -> None:
-        """Side tables: what one node knows about an endpoint and another does not."""
-        cluster = observing_cluster(flow.node)
-        for end, endpoint in zip((flow.source, flow.destination), ends, strict=True):
-            if endpoint.address:
-                continue
-            if end.workloads:
-                seen: BoundedSet[tuple[str, ...]] = BoundedSet(MAX_WORKLOADS)
-                for workload in end.workloads:
-                    seen.add((workload.kind, workload.name))
-                self.table.add_workloads(endpoint, seen)
-            if end.pod and endpoint.labels:
-                self.table.pods.add((cluster, endpoint.cluster, endpoint.namespace, end.pod, *end.labels.strings()))
 
     def _evidence(self, shape: _Shape, stats: EdgeStats, flow: Flow) -> None:
         """What varies from record to record of one shape, or is rare."""

@@ -48,28 +48,24 @@ def _completed(table: EdgeTable) -> dict[EdgeKey, EdgeStats]:
     full = _labels_of_pods(table)
     edges: dict[EdgeKey, EdgeStats] = {}
     for key, stats in table.edges.items():
-        source, destination = (full.get((key.cluster, end), end) for end in (key.source, key.destination))
+        source, destination = (full.get(end, end) for end in (key.source, key.destination))
         _merge_into(edges, key._replace(source=source, destination=destination), stats)
     return edges
 
 
-def _labels_of_pods(table: EdgeTable) -> dict[tuple[str, Endpoint], Endpoint]:
-    wanted = {
-        (key.cluster, end)
-        for key in table.edges
-        for end in (key.source, key.destination)
-        if end.name and not end.labels
-    }
+def _labels_of_pods(table: EdgeTable) -> dict[Endpoint, Endpoint]:
+    wanted = {end for key in table.edges for end in (key.source, key.destination) if end.name and not end.labels}
     if not wanted:
         return {}
-    known: dict[tuple[str, str, str], set[Endpoint]] = defaultdict(set)
-    for observer, cluster, namespace, pod, *labels in table.pods:
-        known[observer, namespace, pod].add(Endpoint(Labels.of(labels), namespace, cluster))
+    known: dict[tuple[str, str], set[Endpoint]] = defaultdict(set)
+    for cluster, namespace, pod, *labels in table.pods:
+        known[namespace, pod].add(Endpoint(Labels.of(labels), namespace, cluster))
     found = {}
-    for observer, end in wanted:
-        candidates = known.get((observer, end.namespace, end.name), set())
-        if len(candidates) == 1:
-            found[observer, end] = next(iter(candidates))
+    for end in wanted:
+        candidates = known.get((end.namespace, end.name), set())
+        same_cluster = {each for each in candidates if not end.cluster or each.cluster in ("", end.cluster)}
+        if len(same_cluster) == 1:
+            found[end] = next(iter(same_cluster))
     return found
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analyzer.model.address import LEVELS, family, truncate
 from analyzer.model.bounded import Bounded, BoundedSet, Samples
@@ -36,6 +37,16 @@ DAY = 24 * HOUR
 CROWD = 256
 """Outside addresses kept apart per (inside endpoint, direction, layer 4) before they are truncated to prefixes."""
 MAX_NAMES, MAX_HTTP, MAX_SAMPLES, MAX_POLICIES, MAX_SERVICES, MAX_PAIRS = 64, 256, 4, 32, 8, 64
+_EVIDENCE_LIMITS = {
+    "names": MAX_NAMES,
+    "queries": MAX_NAMES,
+    "http": MAX_HTTP,
+    "samples": MAX_SAMPLES,
+    "allowed_by": MAX_POLICIES,
+    "denied_by": MAX_POLICIES,
+    "services": MAX_SERVICES,
+    "pairs": MAX_PAIRS,
+}
 MAX_PODS, MAX_WORKLOADS, MAX_ANSWERS, MAX_SERVICE_ADDRESSES = 65536, 8, 65536, 16384
 
 
@@ -143,17 +154,38 @@ class EdgeStats:
     WEIGHTS = ("answered", "resets", "guessed", "uncertain", "conflicting", "unnamed")
     EVIDENCE = ("names", "queries", "http", "samples", "allowed_by", "denied_by", "services", "pairs")
 
+    if TYPE_CHECKING:
+        names: Bounded[str]
+        queries: Bounded[str]
+        http: Bounded[tuple[str, ...]]
+        samples: Samples
+        allowed_by: Bounded[tuple[str, ...]]
+        denied_by: Bounded[tuple[str, ...]]
+        services: Bounded[str]
+        pairs: Bounded[tuple[str, ...]]
+
     def __init__(self) -> None:
         self.activity: dict[ActivityKey, Activity] = {}
         self.answered = self.resets = self.guessed = self.uncertain = self.conflicting = self.unnamed = 0
-        self.names: Bounded[str] = Bounded(MAX_NAMES)
-        self.queries: Bounded[str] = Bounded(MAX_NAMES)
-        self.http: Bounded[tuple[str, ...]] = Bounded(MAX_HTTP)
-        self.samples = Samples(MAX_SAMPLES)
-        self.allowed_by: Bounded[tuple[str, ...]] = Bounded(MAX_POLICIES)
-        self.denied_by: Bounded[tuple[str, ...]] = Bounded(MAX_POLICIES)
-        self.services: Bounded[str] = Bounded(MAX_SERVICES)
-        self.pairs: Bounded[tuple[str, ...]] = Bounded(MAX_PAIRS)
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only while an evidence slot is empty: most edges never need most of them.
+        limit = _EVIDENCE_LIMITS.get(name)
+        if limit is None:
+            raise AttributeError(name)
+        made: Bounded[Any] = Samples(limit) if name == "samples" else Bounded(limit)
+        setattr(self, name, made)
+        return made
+
+    def evidence(self) -> Iterator[tuple[str, Bounded[Any]]]:
+        """The evidence that is there, by name, without making the rest."""
+        for name in self.EVIDENCE:
+            try:
+                found = object.__getattribute__(self, name)
+            except AttributeError:
+                continue
+            if found:
+                yield name, found
 
     def cell(self, key: ActivityKey) -> Activity:
         """The activity of one day, side, kind, verdict and reason, made if it is new."""
@@ -167,8 +199,8 @@ class EdgeStats:
             self.cell(key).merge(activity)
         for name in self.WEIGHTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in self.EVIDENCE:
-            getattr(self, name).merge(getattr(other, name))
+        for name, theirs in other.evidence():
+            getattr(self, name).merge(theirs)
 
     @property
     def weight(self) -> int:
@@ -186,7 +218,9 @@ class EdgeStats:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EdgeStats):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        plain = ("activity", *self.WEIGHTS)
+        same = all(getattr(self, name) == getattr(other, name) for name in plain)
+        return same and dict(self.evidence()) == dict(other.evidence())
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -261,7 +295,7 @@ class EdgeTable:
     """Edges, what completes them, and their coverage. `merge` is commutative, associative and has the empty table as its unit.
 
     Side tables, for the pure step that completes edges when they are read: `workloads` per endpoint, `pods` as
-    (observing cluster, cluster, namespace, pod, labels...), `answers` as (observing cluster, address, name) from DNS
+    (cluster, namespace, pod, labels...), `answers` as (observing cluster, address, name) from DNS
     responses, `service_addresses` as (cluster, address, layer 4, namespace/name) seen before service translation.
     """
 
