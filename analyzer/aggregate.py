@@ -66,7 +66,7 @@ class _Shape:
 
     __slots__ = (
         "answered", "cell_key", "cells", "conflicting", "crowd", "guessed", "key", "level", "node",
-        "outside", "pair", "reply", "resets", "skip",
+        "outside", "pair", "rare", "reply", "resets", "skip",
     )  # fmt: skip
 
     def __init__(self, node: Activity) -> None:
@@ -74,7 +74,7 @@ class _Shape:
         self.skip: Skip | None = None
         self.key: EdgeKey | None = None
         self.cell_key: ActivityKey
-        self.reply = False
+        self.reply = self.rare = False
         self.outside = 0
         self.crowd: Group | None = None
         self.level = 0
@@ -162,7 +162,7 @@ class Aggregator:
                 samples = stats.samples
                 if uuid < samples.ceiling:
                     samples.add(uuid)
-            if detail is not None or aggregated or shape.resets or shape.guessed or shape.conflicting or outside:
+            if detail is not None or aggregated or outside or shape.rare:
                 self._evidence(shape, stats, flow)
         coverage.edge_records += edge_records
 
@@ -221,6 +221,7 @@ class Aggregator:
         self._answers(shape, flow, reply)
         shape.conflicting = int(any(end.reported.pod and end.endpoint.address for end in (source, destination)))
         self._place(shape, flow, reply, (source.endpoint, destination.endpoint))
+        shape.rare = bool(shape.resets or shape.guessed or shape.conflicting or shape.pair)
         if shape.key is not None and not shape.outside:
             self._locate(shape, shape.key, "")
         return shape
