@@ -50,7 +50,9 @@ def _section(console: Console, section: Section, wide: bool) -> None:
 
 def _table(table: Table, wide: bool) -> RichTable:
     shown = [index for index, column in enumerate(table.columns) if wide or not column.wide]
-    made = RichTable(box=_BOX, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=True)
+    made = RichTable(
+        box=_BOX, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=True
+    )
     for index in shown:
         column = table.columns[index]
         made.add_column(

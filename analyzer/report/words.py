@@ -1,0 +1,23 @@
+"""Counts and times in words, the same everywhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+__all__ = ["count", "moment"]
+
+_PLURALS = {"policy": "policies"}
+
+
+def count(number: int, thing: str) -> str:
+    """``1 edge``, ``12,345 edges``."""
+    plural = _PLURALS.get(thing, f"{thing}s")
+    return f"1 {thing}" if number == 1 else f"{number:,} {plural}"
+
+
+def moment(time: int) -> str:
+    """Nanoseconds since the epoch as ``2026-01-31 12:00``, UTC. Whatever lies outside of Python's years prints as it is."""
+    try:
+        return datetime.fromtimestamp(time // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return str(time)
