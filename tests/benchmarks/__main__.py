@@ -1,0 +1,25 @@
+"""``python -m tests.benchmarks [NAME...]``: run the benchmarks named, or all, and print what they measured."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# Each module has `run()`, which prints its figures, and says in its docstring what they are.
+BENCHMARKS = ("reading",)
+
+
+def main(names: list[str]) -> int:
+    unknown = sorted(set(names) - set(BENCHMARKS))
+    if unknown:
+        print(f"no such benchmark: {', '.join(unknown)} (there are: {', '.join(BENCHMARKS)})", file=sys.stderr)
+        return 2
+    for name in names or BENCHMARKS:
+        module = importlib.import_module(f"tests.benchmarks.{name}")
+        print(f"\n== {name}: {(module.__doc__ or '').splitlines()[0]}", flush=True)
+        module.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

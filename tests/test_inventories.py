@@ -1,0 +1,125 @@
+"""Inventories: what edges tell, what manifests tell, and both together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analyzer.aggregate import aggregate
+from analyzer.inventories import from_edges, from_manifests, merged
+from analyzer.model.flow import Detail
+from analyzer.model.l4 import L4, Protocol
+from analyzer.model.labels import Labels
+from analyzer.settle import settle
+from tests.flows import HOST, WORLD, pod, tcp
+
+NAMESPACE = {"kind": "Namespace", "metadata": {"name": "shop", "labels": {"team": "blue"}}}
+
+
+def workload(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    ports = [
+        {"name": "web", "containerPort": 8080},
+        {"containerPort": 1},
+        {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+    ]
+    template = {
+        "metadata": {"labels": {"app": name, "pod-template-hash": "abc", "controller-revision-hash": "d"}},
+        "spec": {"serviceAccountName": "robot", "containers": [{"ports": ports}], **spec},
+    }
+    inner = {"jobTemplate": {"spec": {"template": template}}} if kind == "CronJob" else {"template": template}
+    return {"kind": kind, "metadata": {"name": name, "namespace": "shop"}, "spec": inner}
+
+
+def running(name: str, ip: str, **spec: Any) -> dict[str, Any]:
+    made = workload("Deployment", name, **spec)["spec"]["template"]
+    meta = {"name": f"{name}-1", "namespace": "shop", "labels": made["metadata"]["labels"],
+            "ownerReferences": [{"kind": "ReplicaSet", "name": f"{name}-abc"}]}  # fmt: skip
+    return {"kind": "Pod", "metadata": meta, "spec": made["spec"], "status": {"podIP": ip, "podIPs": [{"ip": ip}]}}
+
+
+def test_edges_tell_identities_namespace_labels_names_and_generated_port_names() -> None:
+    labels = Labels.of(
+        [
+            *pod("cart").labels,
+            "k8s:io.cilium.k8s.namespace.labels.team=blue",
+            "gen:io.cilium.k8s.named-ports=web.TCP.8080_x",
+        ]
+    )
+    cart = pod("cart")._replace(labels=labels)
+    detail = Detail(destination_names=("api.example.com",))
+    flows = [
+        tcp(cart, WORLD, 443, destination_ip="198.51.100.7", detail=detail),
+        tcp(HOST, cart, 8080),
+        tcp(cart, pod("redis"), 6379),
+    ]
+    found = from_edges(settle(aggregate(flows)))
+    assert [(each.namespace, each.name, each.workload) for each in found.endpoints] == [
+        ("shop", "cart", "Deployment/cart"),
+        ("shop", "redis", "Deployment/redis"),
+    ]
+    assert found.endpoints[0].named_ports == {"web": L4(Protocol.TCP, 8080)}
+    assert found.endpoints[1].named_ports is None, "undeclared is unknown, not empty"
+    assert found.namespaces == {"shop": {"team": "blue"}}
+    assert found.names == {"api.example.com": ("198.51.100.7",)}
+
+
+def test_manifests_make_the_labels_that_cilium_makes() -> None:
+    found = from_manifests(
+        [NAMESPACE, running("cart", "10.0.0.9"), workload("Deployment", "cart"), workload("CronJob", "report")]
+    )
+    cart, report = found.endpoints
+    assert cart.labels.strings() == (
+        "k8s:app=cart",
+        "k8s:io.cilium.k8s.namespace.labels.team=blue",
+        "k8s:io.cilium.k8s.policy.cluster=default",
+        "k8s:io.cilium.k8s.policy.serviceaccount=robot",
+        "k8s:io.kubernetes.pod.namespace=shop",
+    )
+    assert (cart.ips, cart.workload) == (("10.0.0.9",), "ReplicaSet/cart-abc"), (
+        "the pod that runs, not its Deployment again"
+    )
+    assert report.workload == "CronJob/report"
+    assert cart.named_ports == {"web": L4(Protocol.TCP, 8080), "dns": L4(Protocol.UDP, 53)}
+
+
+def test_host_network_pods_are_no_endpoints() -> None:
+    pods = [running("cart", "10.0.0.9", hostNetwork=True), workload("DaemonSet", "agent", hostNetwork=True)]
+    assert from_manifests(pods).endpoints == ()
+
+
+def test_services_and_cidr_groups() -> None:
+    service = {
+        "kind": "Service",
+        "metadata": {"name": "redis", "namespace": "shop", "labels": {"a": "b"}},
+        "spec": {"clusterIP": "10.96.0.9", "selector": {"app": "redis"}, "ports": [{"port": 80, "targetPort": "web"}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.5"}]}},
+    }
+    group = {
+        "kind": "CiliumCIDRGroup",
+        "metadata": {"name": "partners"},
+        "spec": {"externalCIDRs": ["198.51.100.0/24"]},
+    }
+    found = from_manifests([service, group, {"kind": "Secret"}, {}])
+    assert found.services[0].ports == ((L4(Protocol.TCP, 80), "web"),)
+    assert (found.services[0].cluster_ips, found.services[0].external_ips) == (("10.96.0.9",), ("203.0.113.5",))
+    assert found.cidr_groups[0].cidrs == ("198.51.100.0/24",)
+
+
+def test_fields_of_the_wrong_type_are_passed_over() -> None:
+    odd: list[dict[str, Any]] = [
+        {"kind": "Pod", "metadata": [], "spec": "x", "status": 3},
+        {"kind": "Pod", "metadata": {"labels": {"a": 1, "b": "c"}}, "spec": {"containers": [None, {"ports": [7]}]}},
+        {"kind": "Service", "spec": {"ports": [{"port": "http"}], "clusterIP": "None"}},
+        {"kind": "Deployment", "spec": {"template": None}},
+    ]
+    found = from_manifests(odd)
+    assert len(found.endpoints) == 2
+    assert found.services[0].cluster_ips == ()
+
+
+def test_declared_wins_over_seen() -> None:
+    seen = from_edges(settle(aggregate([tcp(pod("cart"), pod("redis"), 6379)])))
+    declared = from_manifests([NAMESPACE, running("cart", "10.0.0.9")])
+    both = merged(seen, declared)
+    assert {each.name for each in both.endpoints} == {"cart", "cart-1", "redis"}
+    assert both.namespaces["shop"] == {"team": "blue"}
+    assert merged(seen, seen) == seen
