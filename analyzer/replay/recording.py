@@ -147,6 +147,8 @@ def read_response(line: str | bytes) -> Any:
             if not any(key in document for key in _BARE):
                 return None
             document = {"flow": document}
+        if isinstance(document.get("flow"), dict):
+            document["flow"].pop("extensions", None)  # Of a vendor's type, which nobody here could serialise.
         response = json_format.ParseDict(
             document, observer_pb2.GetFlowsResponse(), ignore_unknown_fields=True, descriptor_pool=POOL
         )

@@ -29,7 +29,7 @@ _POLL = 0.2
 """Seconds between looks at the clock and at `close`."""
 _SILENCE = 1.0
 """Seconds after which a silent stream yields an empty batch."""
-_SIGN_OF_LIFE = 10.0
+_PATIENCE = 10.0
 """Seconds of silence after which the server is asked whether it is still there. A request, and not HTTP/2 pings: gRPC's
 Go servers, Hubble's among them, close connections that ping more often than every five minutes while no data flows."""
 
@@ -74,11 +74,13 @@ class RelaySource:
     """The flows that a `Query` asks a server for. Yields at least one batch a second, empty ones included.
 
     `node_status` messages of Relay come through as records. Without `follow` it ends with the last flow; with it, when
-    closed. Raises ConnectionFailed when the server cannot be reached, refuses, or the stream breaks.
+    closed. After `patience` seconds of silence the server is asked whether it is still there. Raises ConnectionFailed when
+    the server cannot be reached, refuses, does not answer any more, or the stream breaks.
     """
 
-    def __init__(self, options: ServerOptions, query: Query | None = None) -> None:
+    def __init__(self, options: ServerOptions, query: Query | None = None, *, patience: float = _PATIENCE) -> None:
         self._options = options
+        self._patience = patience
         self._query = query or Query()
         self._request = self._query.request()
         self._closed = False
@@ -100,7 +102,7 @@ class RelaySource:
     def _connection(self, channel: grpc.Channel, request: bytes) -> Iterator[Batch]:
         """One call from its start to its end."""
         stream = MessageStream(channel, GET_FLOWS, request, self._options.metadata)
-        pulse = _Pulse(channel, self._options)
+        pulse = _Pulse(channel, self._options, self._patience)
         silent_since = time.monotonic()
         heard = False
         try:
@@ -127,9 +129,10 @@ class RelaySource:
 class _Pulse:
     """Tells a quiet server from a dead one: after a silence it asks the health service, and any answer will do."""
 
-    def __init__(self, channel: grpc.Channel, options: ServerOptions) -> None:
+    def __init__(self, channel: grpc.Channel, options: ServerOptions, patience: float) -> None:
         self._ask = channel.unary_unary(HEALTH_CHECK, request_serializer=None, response_deserializer=None)
         self._options = options
+        self._patience = patience
         self._last = time.monotonic()
         self._question: Any = None
 
@@ -148,7 +151,7 @@ class _Pulse:
                 )
             self._question = None
             self._last = now
-        elif now - self._last >= _SIGN_OF_LIFE:
+        elif now - self._last >= self._patience:
             self._question = self._ask.future(
                 b"", timeout=self._options.timeout, metadata=self._options.metadata, wait_for_ready=False
             )
