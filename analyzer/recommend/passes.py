@@ -1,0 +1,24 @@
+"""PASSES: how edges become policies, in order. Each pass is a pure function from draft to draft, unaware of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from analyzer.recommend.accepted import accepted
+from analyzer.recommend.dns import dns
+from analyzer.recommend.draft import Draft
+from analyzer.recommend.peers import peers
+from analyzer.recommend.policies import policies
+from analyzer.recommend.ports import ports
+from analyzer.recommend.subjects import subjects
+
+__all__ = ["PASSES"]
+
+PASSES: tuple[Callable[[Draft], Draft], ...] = (
+    accepted,  # edges -> accepted edges that layer 4 rules can hold
+    subjects,  # their ends -> workloads, and what selects them
+    peers,  # edges -> claims: (workload, direction, peer, layer 4)
+    dns,  # claims on resolvers -> name resolution for everybody who needs it
+    ports,  # claims -> rules
+    policies,  # rules -> policies
+)

@@ -1,0 +1,68 @@
+"""The pass that gathers rules into policies, names them safely, and says which directions are left alone."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+from analyzer.model.bounded import stable_hash
+from analyzer.model.flow import Direction
+from analyzer.model.perspective import home_cluster
+from analyzer.recommend.draft import Draft, Note, PolicyDraft, RuleDraft, SubjectKey, Topic
+
+__all__ = ["MAX_NAME", "policies", "safe_name"]
+
+MAX_NAME = 63
+"""Longest policy name; Kubernetes allows more, but other names and labels are made of it."""
+
+_SAFE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_UNSAFE = re.compile(r"[^a-z0-9]+")
+
+
+def policies(draft: Draft) -> Draft:
+    """One policy per workload with rules."""
+    by_subject: dict[SubjectKey, list[RuleDraft]] = defaultdict(list)
+    for rule in draft.rules:
+        by_subject[rule.subject].append(rule)
+    refused = _refused(draft)
+    several = len({key.cluster for key in by_subject}) > 1
+    found: list[PolicyDraft] = []
+    notes: list[Note] = []
+    for key, rules in sorted(by_subject.items()):
+        name = safe_name(key.name)
+        path = "/".join((*([safe_name(key.cluster)] if several else []), safe_name(key.namespace), f"{name}.yaml"))
+        policy = PolicyDraft(draft.subjects[key], name, path, tuple(rules), refused[key])
+        found.append(policy)
+        for direction in (Direction.INGRESS, Direction.EGRESS):
+            if not policy.section(direction):
+                word = direction.name.lower()
+                notes.append(
+                    Note(Topic.UNSEEN_DIRECTION, str(key), f"{word}: nothing to allow was seen, so it is left alone")
+                )
+    return replace(draft, policies=(*draft.policies, *found), notes=(*draft.notes, *notes))
+
+
+def safe_name(name: str) -> str:
+    """`name` if it is a DNS-1123 name of at most `MAX_NAME` characters, else what is left of it with a stable hash."""
+    if len(name) <= MAX_NAME and _SAFE.fullmatch(name):
+        return name
+    rest = _UNSAFE.sub("-", name[:1024].lower()).strip("-")[: MAX_NAME - 9].strip("-")
+    return f"{rest or 'x'}-{stable_hash(name).hex()[:8]}"
+
+
+def _refused(draft: Draft) -> Counter[SubjectKey]:
+    """Accepted edges without a rule, per workload that lacks it."""
+    found: Counter[SubjectKey] = Counter()
+    for refusal in draft.refused:
+        edge = refusal.edge
+        if not edge.accepted:
+            continue
+        for direction, end in (
+            (Direction.EGRESS, edge.source),
+            (Direction.INGRESS, edge.destination),
+        ):
+            key = draft.homes.get((home_cluster(edge, end), end))
+            if key is not None and refusal.direction in (None, direction):
+                found[key] += 1
+    return found

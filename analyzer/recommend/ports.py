@@ -1,0 +1,76 @@
+"""The pass that merges claims into rules: one per peer, ports sorted, within the limits of the CRD and the agent."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from analyzer.model.edge import Edge
+from analyzer.model.flow import Direction
+from analyzer.model.l4 import L4
+from analyzer.recommend.draft import (
+    CidrPeer,
+    Draft,
+    EndpointPeer,
+    EntityPeer,
+    NamePeer,
+    Peer,
+    Purpose,
+    RuleDraft,
+    SubjectKey,
+)
+
+__all__ = ["MAX_PORTS", "ports"]
+
+MAX_PORTS = 40
+"""Most ports in one toPorts list, and fields in one icmps list (the CRD's maxItems; the agent refuses the whole policy)."""
+
+_ORDER = {EndpointPeer: 0, EntityPeer: 1, NamePeer: 2, CidrPeer: 3}
+_DIRECTIONS = {Direction.INGRESS: 0, Direction.EGRESS: 1}
+_PURPOSES = {Purpose.TRAFFIC: 0, Purpose.DNS: 1, Purpose.DNS_NAMES: 1}
+
+_Place = tuple[SubjectKey, Direction, Purpose]
+
+
+def ports(draft: Draft) -> Draft:
+    """Merge the claims per workload, direction and peer. Outside peers with the same ports share one rule; ICMP stands apart."""
+    merged: dict[tuple[_Place, Peer], dict[L4, list[Edge]]] = defaultdict(lambda: defaultdict(list))
+    for claim in draft.claims:
+        place = (claim.subject, claim.direction, claim.purpose)
+        merged[place, claim.peer][claim.l4].extend(claim.edges)
+    grouped: dict[tuple[_Place, object, tuple[L4, ...]], list[tuple[Peer, list[Edge]]]] = defaultdict(list)
+    for (place, peer), by_l4 in merged.items():
+        for l4s in _lists(by_l4):
+            shared = type(peer) if isinstance(peer, NamePeer | CidrPeer) else peer
+            grouped[place, shared, l4s].append((peer, [edge for l4 in l4s for edge in by_l4[l4]]))
+    rules = [_rule(place, l4s, group) for (place, _, l4s), group in grouped.items()]
+    return replace(draft, rules=(*draft.rules, *sorted(rules, key=_rank)))
+
+
+def _lists(l4s: Iterable[L4]) -> Iterator[tuple[L4, ...]]:
+    """Lists of one kind, ports or ICMP types, none too long."""
+    found = sorted(l4s)
+    for icmp in (False, True):
+        kind = [l4 for l4 in found if l4.protocol.is_icmp is icmp]
+        for start in range(0, len(kind), MAX_PORTS):
+            yield tuple(kind[start : start + MAX_PORTS])
+
+
+def _rule(place: _Place, l4s: tuple[L4, ...], group: list[tuple[Peer, list[Edge]]]) -> RuleDraft:
+    subject, direction, purpose = place
+    evidence = {edge.key: edge for _, edges in group for edge in edges}
+    edges = tuple(evidence[key] for key in sorted(evidence))
+    return RuleDraft(subject, direction, tuple(sorted(peer for peer, _ in group)), l4s, edges, purpose)
+
+
+def _rank(rule: RuleDraft) -> tuple[object, ...]:
+    first = rule.peers[0]
+    return (
+        rule.subject,
+        _DIRECTIONS[rule.direction],
+        _PURPOSES[rule.purpose],
+        _ORDER[type(first)],
+        tuple(map(repr, rule.peers)),
+        rule.ports,
+    )

@@ -1,0 +1,123 @@
+"""Policy drafts as Kubernetes documents: CiliumNetworkPolicy values with their evidence in a comment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from analyzer.manifests import Document
+from analyzer.model.edge import Edge
+from analyzer.model.flow import Direction
+from analyzer.model.l4 import ICMP_FAMILY, L4
+from analyzer.model.labels import CLUSTER_KEY, NAMESPACE_KEY
+from analyzer.recommend.draft import (
+    CidrPeer,
+    EndpointPeer,
+    EntityPeer,
+    NamePeer,
+    Peer,
+    PolicyDraft,
+    Purpose,
+    RuleDraft,
+    Selection,
+)
+
+__all__ = ["MANAGED_BY", "manifest", "policy"]
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "hubble-analyzer"}
+
+_SECTIONS = ((Direction.INGRESS, "ingress", "from"), (Direction.EGRESS, "egress", "to"))
+_FIELDS = {EndpointPeer: "Endpoints", EntityPeer: "Entities", CidrPeer: "CIDR", NamePeer: "FQDNs"}
+
+
+def policy(draft: PolicyDraft) -> dict[str, Any]:
+    """The CiliumNetworkPolicy as plain values. A direction without rules has no section: it stays as it is."""
+    spec: dict[str, Any] = {"endpointSelector": _selector(draft.subject.selection)}
+    for direction, section, word in _SECTIONS:
+        rules = draft.section(direction)
+        if rules:
+            spec[section] = [_rule(rule, word) for rule in rules]
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": draft.name, "namespace": draft.subject.key.namespace, "labels": dict(MANAGED_BY)},
+        "spec": spec,
+    }
+
+
+def manifest(draft: PolicyDraft) -> Document:
+    """The policy as a document, with its path and a summary of its evidence."""
+    return Document(policy(draft), draft.path, header=_header(draft))
+
+
+def _rule(rule: RuleDraft, word: str) -> dict[str, Any]:
+    found: dict[str, Any] = {word + _FIELDS[type(rule.peers[0])]: [_peer(peer) for peer in rule.peers]}
+    if rule.ports[0].protocol.is_icmp:
+        found["icmps"] = [{"fields": [{"family": ICMP_FAMILY[l4.protocol], "type": l4.port} for l4 in rule.ports]}]
+        return found
+    ports: dict[str, Any] = {"ports": [_port(l4) for l4 in rule.ports]}
+    if rule.purpose is Purpose.DNS_NAMES:
+        ports["rules"] = {"dns": [{"matchPattern": "*"}]}
+    found["toPorts"] = [ports]
+    return found
+
+
+def _port(l4: L4) -> dict[str, str]:
+    return {"port": str(l4.port), "protocol": str(l4.protocol)}
+
+
+def _peer(peer: Peer) -> Any:
+    match peer:
+        case EndpointPeer(subject=subject, selection=selection, cluster=cluster):
+            scope = {f"k8s:{NAMESPACE_KEY}": subject.namespace}
+            if cluster:
+                scope[f"k8s:{CLUSTER_KEY}"] = cluster
+            return _selector(selection, scope)
+        case EntityPeer(entity=entity):
+            return entity.value
+        case NamePeer(name=name):
+            return {"matchName": name}
+        case CidrPeer(cidr=cidr):
+            return cidr
+
+
+def _selector(selection: Selection, scope: dict[str, str] | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = {"matchLabels": {**(scope or {}), **dict(selection.labels)}}
+    if selection.absent:
+        found["matchExpressions"] = [{"key": key, "operator": "DoesNotExist"} for key in selection.absent]
+    return found
+
+
+def _header(draft: PolicyDraft) -> tuple[str, ...]:
+    key = draft.subject.key
+    edges = {edge.key: edge for rule in draft.rules for edge in rule.evidence}
+    lines = [f"{key.namespace}/{', '.join(draft.subject.workloads)} in cluster {key.cluster or 'default'}"]
+    lines.append(_evidence(list(edges.values())))
+    for direction, section, _ in _SECTIONS:
+        rules = draft.section(direction)
+        if rules:
+            own = {edge.key for rule in rules for edge in rule.evidence}
+            lines.append(f"{section}: {_count(len(rules), 'rule')} from {_count(len(own), 'connection')}")
+        else:
+            lines.append(f"{section}: left alone, nothing to allow was seen")
+    if draft.refused:
+        lines.append(f"NOT allowed: {_count(draft.refused, 'accepted connection')} that no rule can hold")
+    return tuple(lines)
+
+
+def _evidence(edges: list[Edge]) -> str:
+    weight = sum(edge.weight for edge in edges)
+    times = [time for edge in edges for time in (edge.stats.first, edge.stats.last) if time > 0]
+    seen = f", {_day(min(times))} to {_day(max(times))}" if times else ""
+    return f"evidence: {_count(len(edges), 'connection')}, {_count(weight, 'event')}{seen}"
+
+
+def _day(time: int) -> str:
+    try:
+        return datetime.fromtimestamp(time // 10**9, UTC).strftime("%Y-%m-%d")
+    except (OverflowError, ValueError, OSError):
+        return "unknown"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,162 @@
+"""The pass that finds the workloads: which identities belong together, and which labels select exactly them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from analyzer.model.edge import Edge, Endpoint
+from analyzer.model.flow import Workload
+from analyzer.model.identity import is_outside
+from analyzer.model.labels import CLUSTER_KEY
+from analyzer.model.perspective import home_cluster
+from analyzer.model.workload import workload_name
+from analyzer.recommend.draft import Draft, Note, Selection, Subject, SubjectKey, Topic
+from analyzer.recommend.selection import Universe, is_stable
+
+__all__ = ["subjects"]
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+Identities = Mapping[Endpoint, frozenset[str]]
+
+
+def subjects(draft: Draft) -> Draft:
+    """Find all workloads among the ends of all edges and the inventory's pods, per cluster and namespace.
+
+    Silent pods count: a selector has to tell a workload from them too.
+    """
+    found: dict[SubjectKey, Subject] = {}
+    homes: dict[tuple[str, Endpoint], SubjectKey] = {}
+    notes: list[Note] = []
+    for (cluster, namespace), identities in sorted(_identities(draft).items()):
+        for subject in _of_namespace(cluster, namespace, identities):
+            found[subject.key] = subject
+            homes.update(((cluster, endpoint), subject.key) for endpoint in subject.identities)
+            notes.extend(_notes(subject))
+        if any(end.labels and not end.labels.namespace for end in identities):
+            notes.append(Note(Topic.LABEL_FILTER, namespace, _NO_NAMESPACE_LABEL))
+    return replace(draft, subjects=MappingProxyType(found), homes=MappingProxyType(homes), notes=(*draft.notes, *notes))
+
+
+_NO_NAMESPACE_LABEL = (
+    "its pods were seen without the label io.kubernetes.pod.namespace; if Cilium's label filter removes it, no namespaced policy "
+    "can select them"
+)
+
+
+def _notes(subject: Subject) -> Iterable[Note]:
+    if subject.obstacle:
+        yield Note(Topic.UNSELECTABLE, str(subject.key), subject.obstacle)
+    if len(subject.workloads) > 1:
+        names = ", ".join(subject.workloads)
+        yield Note(
+            Topic.JOINED,
+            str(subject.key),
+            f"no stable label tells these workloads apart: {names}; they share one policy",
+        )
+
+
+def _identities(draft: Draft) -> dict[tuple[str, str], dict[Endpoint, frozenset[str]]]:
+    """The pods of every (cluster, namespace), with the workload names they were seen under."""
+    found: dict[tuple[str, str], dict[Endpoint, set[str]]] = defaultdict(lambda: defaultdict(set))
+    seen = [*draft.edges, *(refusal.edge for refusal in draft.refused)]
+    for edge in seen:
+        ends = ((edge.source, edge.source_workloads), (edge.destination, edge.destination_workloads))
+        for end, workloads in ends:
+            if _is_pod(end):
+                found[home_cluster(edge, end), end.namespace][end].update(_names(end, workloads))
+    default = _only_cluster(seen, draft.inventory.options.cluster_name)
+    for pod in draft.inventory.endpoints:
+        end = Endpoint(pod.labels, pod.namespace, pod.labels.get(CLUSTER_KEY, "k8s") or "")
+        kind, slash, name = pod.workload.partition("/")
+        workloads = (Workload(kind, name),) if slash else ()
+        if _is_pod(end):
+            found[end.cluster or default, end.namespace][end].update(_names(end, workloads))
+    return {
+        place: {end: frozenset(names) for end, names in sorted(ends.items())} for place, ends in sorted(found.items())
+    }
+
+
+def _is_pod(end: Endpoint) -> bool:
+    return bool(end.labels and end.namespace) and not (end.address or end.labels.reserved() or is_outside(end.labels))
+
+
+def _names(end: Endpoint, workloads: tuple[Workload, ...]) -> set[str]:
+    return {workload_name(end, (each,)) for each in workloads} or {workload_name(end)}
+
+
+def _only_cluster(edges: Iterable[Edge], fallback: str) -> str:
+    clusters = {edge.cluster for edge in edges}
+    return clusters.pop() if len(clusters) == 1 else fallback
+
+
+def _of_namespace(cluster: str, namespace: str, identities: Identities) -> list[Subject]:
+    """The subjects of one namespace. Workloads that share an identity, or that no selection tells apart, become one."""
+    ends = list(identities)
+    universe = Universe([frozenset((label.key, label.value) for label in end.labels) for end in ends])
+    groups = _Groups(len(ends))
+    first: dict[str, int] = {}
+    for index, end in enumerate(ends):
+        for name in identities[end]:
+            groups.join(first.setdefault(name, index), index)
+    selections: dict[int, Selection | None] = {}
+    pending = sorted(groups.roots())
+    while pending:
+        root = groups.find(pending.pop())
+        selection, mixed = universe.select(groups.members(root))
+        if mixed and selection is not None:
+            for other in mixed:
+                groups.join(root, other)
+            pending.append(root)
+        selections[root] = selection
+    return [
+        _subject(
+            SubjectKey(cluster, namespace, ""), [ends[i] for i in groups.members(root)], identities, selections[root]
+        )
+        for root in sorted(groups.roots())
+    ]
+
+
+def _subject(key: SubjectKey, ends: list[Endpoint], identities: Identities, selection: Selection | None) -> Subject:
+    names = tuple(sorted({name for end in ends for name in identities[end]}))
+    obstacle = ""
+    if not _NAMESPACE.fullmatch(key.namespace):
+        obstacle = "its namespace has a name that Kubernetes does not allow"
+    elif selection is None:
+        stable = any(is_stable(label.key) for end in ends for label in end.labels)
+        obstacle = (
+            "its pods have no stable label in common that a selector may hold"
+            if stable
+            else "its pods carry no label that outlives a rollout"
+        )
+    return Subject(key._replace(name=names[0]), tuple(ends), names, selection or Selection(), obstacle)
+
+
+class _Groups:
+    """Disjoint sets of the numbers below `size`; a set goes by its smallest member."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+        self._members = [[index] for index in range(size)]
+
+    def find(self, index: int) -> int:
+        while self._parent[index] != index:
+            index = self._parent[index]
+        return index
+
+    def join(self, one: int, other: int) -> None:
+        low, high = sorted((self.find(one), self.find(other)))
+        if low != high:
+            self._parent[high] = low
+            self._members[low].extend(self._members[high])
+            self._members[high] = []
+
+    def roots(self) -> list[int]:
+        return [index for index, parent in enumerate(self._parent) if index == parent]
+
+    def members(self, root: int) -> list[int]:
+        return sorted(self._members[root])
