@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 __all__ = ["count", "moment"]
 
-_PLURALS = {"policy": "policies"}
+_PLURALS = {"entry": "entries", "policy": "policies"}
 
 
 def count(number: int, thing: str) -> str:
