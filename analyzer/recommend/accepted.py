@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analyzer.model.edge import Edge, Status
-from analyzer.model.l4 import Protocol
 from analyzer.recommend.draft import Draft, Reason, Refusal
 
 __all__ = ["accepted"]
@@ -38,8 +37,6 @@ def _inexpressible(edge: Edge) -> Reason | None:
         return Reason.UNCERTAIN_PORT
     if protocol.has_ports:
         return None if 0 < port <= 65535 else Reason.EVERY_PORT
-    if protocol is Protocol.ICMP and port == 0:
-        return Reason.EVERY_ICMP_TYPE
-    if protocol.is_icmp:
-        return None if 0 <= port <= 255 else Reason.PROTOCOL
-    return Reason.PROTOCOL
+    if not protocol.is_icmp or port > 255:
+        return Reason.PROTOCOL
+    return None if port else Reason.EVERY_ICMP_TYPE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from analyzer.model.bounded import stable_hash
@@ -26,13 +27,14 @@ def policies(draft: Draft) -> Draft:
     for rule in draft.rules:
         by_subject[rule.subject].append(rule)
     refused = _refused(draft)
+    names = _names(sorted(by_subject))
     several = len({key.cluster for key in by_subject}) > 1
     found: list[PolicyDraft] = []
     notes: list[Note] = []
     for key, rules in sorted(by_subject.items()):
-        name = safe_name(key.name)
-        path = "/".join((*([safe_name(key.cluster)] if several else []), safe_name(key.namespace), f"{name}.yaml"))
-        policy = PolicyDraft(draft.subjects[key], name, path, tuple(rules), refused[key])
+        folder = f"{safe_name(key.cluster)}/" if several else ""
+        path = f"{folder}{safe_name(key.namespace)}/{names[key]}.yaml"
+        policy = PolicyDraft(draft.subjects[key], names[key], path, tuple(rules), refused[key])
         found.append(policy)
         for direction in (Direction.INGRESS, Direction.EGRESS):
             if not policy.section(direction):
@@ -43,12 +45,25 @@ def policies(draft: Draft) -> Draft:
     return replace(draft, policies=(*draft.policies, *found), notes=(*draft.notes, *notes))
 
 
+def _names(keys: Sequence[SubjectKey]) -> dict[SubjectKey, str]:
+    """A name for each, unique in its namespace: who has a good name keeps it, whatever others are made to look like."""
+    found: dict[SubjectKey, str] = {}
+    taken: set[tuple[str, str, str]] = set()
+    for key in sorted(keys, key=lambda key: safe_name(key.name) != key.name):
+        name = safe_name(key.name)
+        while (key.cluster, key.namespace, name) in taken:
+            name = safe_name(f"{key.name}/{name}")
+        taken.add((key.cluster, key.namespace, name))
+        found[key] = name
+    return found
+
+
 def safe_name(name: str) -> str:
     """`name` if it is a DNS-1123 name of at most `MAX_NAME` characters, else what is left of it with a stable hash."""
     if len(name) <= MAX_NAME and _SAFE.fullmatch(name):
         return name
-    rest = _UNSAFE.sub("-", name[:1024].lower()).strip("-")[: MAX_NAME - 9].strip("-")
-    return f"{rest or 'x'}-{stable_hash(name).hex()[:8]}"
+    rest = _UNSAFE.sub("-", name[:1024].lower()).strip("-")[: MAX_NAME - 17].strip("-")
+    return f"{rest or 'x'}-{stable_hash(name).hex()}"
 
 
 def _refused(draft: Draft) -> Counter[SubjectKey]:

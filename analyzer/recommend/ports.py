@@ -71,6 +71,7 @@ def _rank(rule: RuleDraft) -> tuple[object, ...]:
         _DIRECTIONS[rule.direction],
         _PURPOSES[rule.purpose],
         _ORDER[type(first)],
+        rule.ports[0].protocol.is_icmp,
         tuple(map(repr, rule.peers)),
         rule.ports,
     )

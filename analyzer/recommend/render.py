@@ -108,7 +108,8 @@ def _header(draft: PolicyDraft) -> tuple[str, ...]:
 def _evidence(edges: list[Edge]) -> str:
     weight = sum(edge.weight for edge in edges)
     times = [time for edge in edges for time in (edge.stats.first, edge.stats.last) if time > 0]
-    seen = f", {_day(min(times))} to {_day(max(times))}" if times else ""
+    days = sorted({_day(min(times)), _day(max(times))}) if times else []
+    seen = f", seen {' to '.join(days)}" if days else ""
     return f"evidence: {_count(len(edges), 'connection')}, {_count(weight, 'event')}{seen}"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from analyzer.model.bounded import stable_hash
 from analyzer.model.edge import Edge, Endpoint
 from analyzer.model.flow import Workload
 from analyzer.model.identity import is_outside
@@ -62,22 +63,22 @@ def _notes(subject: Subject) -> Iterable[Note]:
 
 def _identities(draft: Draft) -> dict[tuple[str, str], dict[Endpoint, frozenset[str]]]:
     """The pods of every (cluster, namespace), with the workload names they were seen under."""
-    found: dict[tuple[str, str], dict[Endpoint, set[str]]] = defaultdict(lambda: defaultdict(set))
+    found: dict[tuple[str, str], dict[Endpoint, set[Workload]]] = defaultdict(lambda: defaultdict(set))
     seen = [*draft.edges, *(refusal.edge for refusal in draft.refused)]
     for edge in seen:
         ends = ((edge.source, edge.source_workloads), (edge.destination, edge.destination_workloads))
         for end, workloads in ends:
             if _is_pod(end):
-                found[home_cluster(edge, end), end.namespace][end].update(_names(end, workloads))
+                found[home_cluster(edge, end), end.namespace][end].update(workloads)
     default = _only_cluster(seen, draft.inventory.options.cluster_name)
     for pod in draft.inventory.endpoints:
         end = Endpoint(pod.labels, pod.namespace, pod.labels.get(CLUSTER_KEY, "k8s") or "")
         kind, slash, name = pod.workload.partition("/")
-        workloads = (Workload(kind, name),) if slash else ()
         if _is_pod(end):
-            found[end.cluster or default, end.namespace][end].update(_names(end, workloads))
+            found[end.cluster or default, end.namespace][end].update([Workload(kind, name)] if slash else [])
     return {
-        place: {end: frozenset(names) for end, names in sorted(ends.items())} for place, ends in sorted(found.items())
+        place: {end: _names(end, workloads) for end, workloads in sorted(ends.items())}
+        for place, ends in sorted(found.items())
     }
 
 
@@ -85,8 +86,10 @@ def _is_pod(end: Endpoint) -> bool:
     return bool(end.labels and end.namespace) and not (end.address or end.labels.reserved() or is_outside(end.labels))
 
 
-def _names(end: Endpoint, workloads: tuple[Workload, ...]) -> set[str]:
-    return {workload_name(end, (each,)) for each in workloads} or {workload_name(end)}
+def _names(end: Endpoint, workloads: Iterable[Workload]) -> frozenset[str]:
+    """The workload's names; a pod's own name is none, so that labels name pods that nothing owns."""
+    owners = [each for each in workloads if each.kind != "Pod"]
+    return frozenset(workload_name(end, (each,)) for each in owners) or frozenset({workload_name(end)})
 
 
 def _only_cluster(edges: Iterable[Edge], fallback: str) -> str:
@@ -98,42 +101,58 @@ def _of_namespace(cluster: str, namespace: str, identities: Identities) -> list[
     """The subjects of one namespace. Workloads that share an identity, or that no selection tells apart, become one."""
     ends = list(identities)
     universe = Universe([frozenset((label.key, label.value) for label in end.labels) for end in ends])
-    groups = _Groups(len(ends))
+    groups = _by_name(ends, identities, universe)
+    selections: dict[int, Selection | None] = {}
+    pending = sorted(groups.roots(), reverse=True)
+    while pending:
+        root = groups.find(pending.pop())
+        selections[root], mixed = universe.select(groups.members(root))
+        for other in mixed:
+            groups.join(root, other)
+        if mixed:
+            pending.append(root)
+    taken: set[str] = set()
+    found: list[Subject] = []
+    for root in groups.roots():
+        members = [ends[index] for index in groups.members(root)]
+        names = tuple(sorted({name for end in members for name in identities[end]}))
+        key = SubjectKey(cluster, namespace, _unique(names[0], members, taken))
+        obstacle = _obstacle(namespace, members, selections[root])
+        found.append(Subject(key, tuple(members), names, selections[root] or Selection(), obstacle))
+    return found
+
+
+def _by_name(ends: Sequence[Endpoint], identities: Identities, universe: Universe) -> _Groups:
+    """Identities that share a workload's name belong together, if they have a label in common that can select them."""
+    together, apart = _Groups(len(ends)), _Groups(len(ends))
     first: dict[str, int] = {}
     for index, end in enumerate(ends):
         for name in identities[end]:
-            groups.join(first.setdefault(name, index), index)
-    selections: dict[int, Selection | None] = {}
-    pending = sorted(groups.roots())
-    while pending:
-        root = groups.find(pending.pop())
-        selection, mixed = universe.select(groups.members(root))
-        if mixed and selection is not None:
-            for other in mixed:
-                groups.join(root, other)
-            pending.append(root)
-        selections[root] = selection
-    return [
-        _subject(
-            SubjectKey(cluster, namespace, ""), [ends[i] for i in groups.members(root)], identities, selections[root]
-        )
-        for root in sorted(groups.roots())
-    ]
+            together.join(first.setdefault(name, index), index)
+    for root in together.roots():
+        members = together.members(root)
+        if universe.select(members)[0] is not None:
+            for index in members:
+                apart.join(root, index)
+    return apart
 
 
-def _subject(key: SubjectKey, ends: list[Endpoint], identities: Identities, selection: Selection | None) -> Subject:
-    names = tuple(sorted({name for end in ends for name in identities[end]}))
-    obstacle = ""
-    if not _NAMESPACE.fullmatch(key.namespace):
-        obstacle = "its namespace has a name that Kubernetes does not allow"
-    elif selection is None:
-        stable = any(is_stable(label.key) for end in ends for label in end.labels)
-        obstacle = (
-            "its pods have no stable label in common that a selector may hold"
-            if stable
-            else "its pods carry no label that outlives a rollout"
-        )
-    return Subject(key._replace(name=names[0]), tuple(ends), names, selection or Selection(), obstacle)
+def _unique(name: str, members: Sequence[Endpoint], taken: set[str]) -> str:
+    """`name`, or with a stable hash of the labels behind it when another workload has it."""
+    while name in taken:
+        name = f"{name}-{stable_hash(members[0].labels.strings()).hex()[:8]}"
+    taken.add(name)
+    return name
+
+
+def _obstacle(namespace: str, members: Sequence[Endpoint], selection: Selection | None) -> str:
+    if not _NAMESPACE.fullmatch(namespace):
+        return "its namespace has a name that Kubernetes does not allow"
+    if selection is not None:
+        return ""
+    if any(is_stable(label.key) for end in members for label in end.labels):
+        return "the labels of its pods that outlive a rollout have values that no selector may hold"
+    return "its pods carry no label that outlives a rollout"
 
 
 class _Groups:
