@@ -52,10 +52,10 @@ def dns(draft: Draft) -> Draft:
     queries: dict[SubjectKey, list[Claim]] = defaultdict(list)
     egress: dict[SubjectKey, bool] = {}
     for claim in draft.claims:
-        resolver = _resolver(claim)
         if claim.direction is Direction.EGRESS:
             egress[claim.subject] = egress.get(claim.subject, False) or isinstance(claim.peer, NamePeer)
-        if resolver is not None and claim.subject in users.get(resolver, ()):
+        resolver = _port(claim)
+        if resolver in users and (claim.subject in users[resolver] or resolver in shared):
             queries[claim.subject].append(claim)
         else:
             claims.append(claim)
@@ -80,21 +80,24 @@ _WITHOUT_NAMES = (
 )
 
 
-def _resolver(claim: Claim) -> _Resolver | None:
-    """The resolver that an egress claim is about, if it is one."""
+def _port(claim: Claim) -> _Resolver | None:
+    """The resolver that an egress claim is about, should it be one."""
     if claim.direction is not Direction.EGRESS or claim.l4.protocol not in DNS_PROTOCOLS:
         return None
+    return _Resolver(claim.subject.cluster, claim.peer, claim.l4.port)
+
+
+def _answers(claim: Claim) -> bool:
     asked = any(edge.stats.queries for edge in claim.edges)
-    answered = claim.l4.port in DNS_PORTS and any(edge.stats.answered for edge in claim.edges)
-    return _Resolver(claim.subject.cluster, claim.peer, claim.l4.port) if asked or answered else None
+    return asked or (claim.l4.port in DNS_PORTS and any(edge.stats.answered for edge in claim.edges))
 
 
 def _resolvers(draft: Draft) -> tuple[dict[_Resolver, set[SubjectKey]], list[_Resolver]]:
     """All resolvers with who uses them, and those that serve everybody."""
     users: dict[_Resolver, set[SubjectKey]] = defaultdict(set)
     for claim in draft.claims:
-        resolver = _resolver(claim)
-        if resolver is not None and not isinstance(claim.peer, NamePeer):
+        resolver = _port(claim)
+        if resolver is not None and _answers(claim) and not isinstance(claim.peer, NamePeer):
             users[resolver].add(claim.subject)
     shared = [resolver for resolver, clients in users.items() if _is_shared(resolver.peer, clients)]
     return users, sorted(shared, key=repr)

@@ -125,7 +125,7 @@ def _peer(rule: Mapping[str, Any], section: str, subject: Endpoint, far: Endpoin
         )
     if "toFQDNs" in rule:
         return any(each["matchName"] in names for each in rule["toFQDNs"])
-    if not entities(far.labels) & WORLD or not far.address:
+    if not entities(far.labels) & WORLD or far.address in ("", "unknown"):
         return False
     prefix = ip_network(far.address)
     networks = [ip_network(cidr) for cidr in rule[f"{word}CIDR"]]

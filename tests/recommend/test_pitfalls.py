@@ -270,7 +270,7 @@ def test_more_than_forty_ports_are_split() -> None:
 
 def test_ports_are_not_multiplied_with_protocols_or_peers() -> None:
     batch = pod("batch", app="report")
-    seen = [edge(CART, REDIS, "53/TCP"), edge(CART, REDIS, "8125/UDP"), edge(batch, REDIS, "6379/TCP")]
+    seen = [edge(CART, REDIS, "6380/TCP"), edge(CART, REDIS, "8125/UDP"), edge(batch, REDIS, "6379/TCP")]
     made = recommend(seen)
     rules = {
         r["fromEndpoints"][0]["matchLabels"]["app"]: r["toPorts"][0]["ports"] for r in spec(made, "redis")["ingress"]
