@@ -9,39 +9,11 @@ from typing import Any
 
 from analyzer.model.l4 import L4
 from analyzer.model.labels import CLUSTER_KEY, Labels
-from tests.oracle.refused import refusal
+from tests.oracle.refused import ICMP_TYPES, refusal
 from tests.oracle.rules import PEERS, Doc, Rule, matches, rules_of, scoped
 from tests.oracle.world import Party, World
 
 __all__ = ["allowed", "decide", "decide_between", "in_force"]
-
-ICMP_TYPES = {
-    "IPv4": {
-        "EchoReply": 0,
-        "DestinationUnreachable": 3,
-        "Redirect": 5,
-        "Echo": 8,
-        "EchoRequest": 8,
-        "RouterAdvertisement": 9,
-        "RouterSelection": 10,
-        "TimeExceeded": 11,
-        "ParameterProblem": 12,
-        "Timestamp": 13,
-        "TimestampReply": 14,
-        "Photuris": 40,
-        "ExtendedEcho Request": 42,
-        "ExtendedEcho Reply": 43,
-    },
-    "IPv6": {
-        "DestinationUnreachable": 1,
-        "PacketTooBig": 2,
-        "TimeExceeded": 3,
-        "ParameterProblem": 4,
-        "EchoRequest": 128,
-        "EchoReply": 129,
-    },
-}
-"""Names of ICMP types by family, as the policy CRD lists them."""
 
 NOWHERE = World()
 """An agent without any option set, and nothing known about its cluster."""
@@ -247,7 +219,7 @@ def _request_passes(rules: Doc, request: Doc) -> bool:
     if rules.get("dns"):
         return "dns" in request and any(_name_matches(rule or {}, request["dns"]) for rule in rules["dns"])
     if rules.get("http"):
-        return "dns" not in request and any(_http_matches(rule or {}, request) for rule in rules["http"])
+        return any(_http_matches(rule or {}, request) for rule in rules["http"])
     return True
 
 

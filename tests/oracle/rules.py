@@ -56,7 +56,7 @@ def rules_of(policy: Doc) -> list[Rule]:
         return [Rule(_from_kubernetes(policy.get("spec") or {}, namespace), namespace)]
     if policy.get("kind") == "CiliumClusterwideNetworkPolicy":
         namespace = ""
-    specs = [policy["spec"]] if policy.get("spec") else []
+    specs = [policy["spec"]] if policy.get("spec") is not None else []
     return [Rule(spec, namespace) for spec in [*specs, *(policy.get("specs") or ())]]
 
 
