@@ -10,7 +10,7 @@ from operator import and_, or_
 
 from analyzer.recommend.draft import Selection
 
-__all__ = ["NOISE_KEYS", "NOISE_PREFIXES", "PREFERRED_KEYS", "Universe", "is_stable"]
+__all__ = ["NOISE_KEYS", "NOISE_PREFIXES", "PREFERRED_KEYS", "Universe", "is_stable", "is_value"]
 
 Pair = tuple[str, str]
 
@@ -76,6 +76,11 @@ MAX_CANDIDATES = 16
 def is_stable(key: str) -> bool:
     """Whether a label key is fit for a selector that has to outlive a rollout."""
     return key not in NOISE_KEYS and not key.startswith(NOISE_PREFIXES) and bool(_KEY.fullmatch(key))
+
+
+def is_value(text: str) -> bool:
+    """Whether a selector may ask for this label value. An empty one is possible and says too little."""
+    return bool(_VALUE.fullmatch(text))
 
 
 class Universe:
@@ -144,7 +149,7 @@ class Universe:
 
 
 def _selectable(pair: Pair) -> bool:
-    return is_stable(pair[0]) and bool(_VALUE.fullmatch(pair[1]))
+    return is_stable(pair[0]) and is_value(pair[1])
 
 
 def _order(pair: Pair) -> tuple[int, Pair]:

@@ -16,7 +16,7 @@ from analyzer.model.labels import CLUSTER_KEY
 from analyzer.model.perspective import home_cluster
 from analyzer.model.workload import workload_name
 from analyzer.recommend.draft import Draft, Note, Selection, Subject, SubjectKey, Topic
-from analyzer.recommend.selection import Universe, is_stable
+from analyzer.recommend.selection import Universe, is_stable, is_value
 
 __all__ = ["subjects"]
 
@@ -117,7 +117,7 @@ def _of_namespace(cluster: str, namespace: str, identities: Identities) -> list[
         members = [ends[index] for index in groups.members(root)]
         names = tuple(sorted({name for end in members for name in identities[end]}))
         key = SubjectKey(cluster, namespace, _unique(names[0], members, taken))
-        obstacle = _obstacle(namespace, members, selections[root])
+        obstacle = _obstacle(key, members, selections[root])
         found.append(Subject(key, tuple(members), names, selections[root] or Selection(), obstacle))
     return found
 
@@ -145,9 +145,11 @@ def _unique(name: str, members: Sequence[Endpoint], taken: set[str]) -> str:
     return name
 
 
-def _obstacle(namespace: str, members: Sequence[Endpoint], selection: Selection | None) -> str:
-    if not _NAMESPACE.fullmatch(namespace):
+def _obstacle(key: SubjectKey, members: Sequence[Endpoint], selection: Selection | None) -> str:
+    if not _NAMESPACE.fullmatch(key.namespace):
         return "its namespace has a name that Kubernetes does not allow"
+    if not is_value(key.cluster):
+        return "its cluster has a name that no selector may hold"
     if selection is not None:
         return ""
     if any(is_stable(label.key) for end in members for label in end.labels):
