@@ -82,6 +82,9 @@ class Decoder:
             kind, sub_type = normal.event_kind(
                 flow.Type, flow.trace_observation_point, match_type, verdict, drop_reason
             )
+        direction, trace_reason = flow.traffic_direction, flow.trace_reason
+        if (verdict | drop_reason | kind | sub_type | direction | trace_reason) < 0:
+            raise _OutOfRangeError
         protocol, source_port, destination_port, tcp_flags = self._layer4(flow.l4)
         reply = flow.is_reply
         endpoints = self._endpoints
@@ -89,7 +92,7 @@ class Decoder:
         return tuple.__new__(
             Flow,
             (
-                _time(flow.time) or _time(message.time),
+                _time(flow.time) or (0 if flow.HasField("time") else _time(message.time)),
                 flow.node_name or message.node_name,
                 endpoints[flow.source],
                 endpoints[flow.destination],
@@ -103,9 +106,9 @@ class Decoder:
                 kind,
                 sub_type,
                 drop_reason,
-                flow.traffic_direction,
+                direction,
                 self._booleans[reply] if reply or flow.HasField("is_reply") else flow.reply or None,
-                flow.trace_reason,
+                trace_reason,
                 flow.uuid,
                 weight,
                 aggregated,

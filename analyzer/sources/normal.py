@@ -3,12 +3,12 @@
 Both decoders must give the same `Flow` for the same record, so every rule about *values* lives here, and in the decoders only
 how to get at them. The rules that have no function here:
 
-- envelope: `node` and `time` are those of the flow; if the flow has none, those of the envelope;
+- envelope: `node` and `time` are those of the flow; if the flow has none (1970 is one), those of the envelope;
 - `drop_reason` is ``drop_reason_desc`` or else ``drop_reason``; an enumeration name that is not known here counts as 0;
 - `is_reply` is the wrapper's value; if it is absent, the deprecated ``reply`` when that is true, else None;
 - ICMP: type in `destination_port`, code in `source_port`; `protocol` is None if no protocol is set in ``l4``;
-- a field that is present and of the wrong type, a time outside 0..`MAX_TIME`, a port above `MAX_PORT` or an ICMP type or
-  code above `MAX_ICMP` is `Skip.MALFORMED`;
+- a field that is present and of the wrong type, a negative number, a time above `MAX_TIME`, a port above `MAX_PORT` or an
+  ICMP type or code above `MAX_ICMP` is `Skip.MALFORMED`;
 - an envelope without any record, and a record of a kind that does not exist yet, is `Skip.EMPTY`.
 """
 

@@ -231,6 +231,8 @@ def test_records_that_are_no_flows() -> None:
         flow_pb2.Flow(l4=flow_pb2.Layer4(TCP=flow_pb2.TCP(destination_port=65536))),
         flow_pb2.Flow(l4=flow_pb2.Layer4(UDP=flow_pb2.UDP(source_port=2**32 - 1))),
         flow_pb2.Flow(l4=flow_pb2.Layer4(ICMPv4=flow_pb2.ICMPv4(type=256))),
+        flow_pb2.Flow(event_type=flow_pb2.CiliumEventType(type=-1)),
+        flow_pb2.Flow(verdict=-1),
         flow_pb2.Flow(time={"seconds": -1}),
         flow_pb2.Flow(time={"seconds": 2**62}),
     ],

@@ -90,7 +90,7 @@ FLOW = some(
     l7=LAYER7,
     reply=st.booleans(),
     is_reply=st.booleans(),
-    event_type=some(type=st.integers(-1, 200), sub_type=st.integers(-1, 200)),
+    event_type=some(type=st.integers(0, 200), sub_type=st.integers(0, 200)),
     source_service=SERVICE,
     destination_service=SERVICE,
     traffic_direction=table(normal.DIRECTIONS),
@@ -122,7 +122,7 @@ def slowly(message: Any) -> Flow:
     counters = flow.aggregate
     total = counters.ingress_flow_count + counters.egress_flow_count + counters.unknown_direction_flow_count
     return Flow(
-        time=flow.time.ToNanoseconds() or message.time.ToNanoseconds(),
+        time=(flow if flow.HasField("time") else message).time.ToNanoseconds(),
         node=flow.node_name or message.node_name,
         source=endpoint(flow.source),
         destination=endpoint(flow.destination),
