@@ -19,7 +19,7 @@ from analyzer.errors import UsageError
 from analyzer.model.flow import Flow
 from analyzer.replay.fieldmask import FieldMask
 from analyzer.replay.recording import Choice, Recording, Source
-from analyzer.sources.filters import parse_filters
+from analyzer.sources.filters import FlowFilter, Selection, parse_filters
 from analyzer.sources.pb.observer import observer_pb2
 from analyzer.sources.pb.relay import relay_pb2
 from analyzer.sources.server import grpc
@@ -211,19 +211,14 @@ def _choice(request: Any) -> Choice:
 
 
 def _matches(whitelist: Sequence[Any], blacklist: Sequence[Any]) -> Callable[[Flow], bool] | None:
-    """Whitelist minus blacklist; an empty whitelist lets everything in. Raises ValueError for a filter that is none."""
+    """Whitelist minus blacklist; an empty whitelist lets everything in. Raises UsageError for a filter that is none."""
     if not whitelist and not blacklist:
         return None
-    wanted = _filters(whitelist)
-    unwanted = _filters(blacklist)
-    return lambda flow: (
-        (not wanted or any(x.matches(flow) for x in wanted)) and not any(x.matches(flow) for x in unwanted)
-    )
+    return Selection(_filters(whitelist), _filters(blacklist)).keeps
 
 
-def _filters(messages: Sequence[Any]) -> list[Any]:
-    documents = [json_format.MessageToDict(message, preserving_proto_field_name=True) for message in messages]
-    return list(parse_filters(documents))
+def _filters(messages: Sequence[Any]) -> tuple[FlowFilter, ...]:
+    return parse_filters(json_format.MessageToDict(message, preserving_proto_field_name=True) for message in messages)
 
 
 def _masked(message: bytes, mask: FieldMask) -> bytes:

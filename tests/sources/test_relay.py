@@ -19,6 +19,7 @@ from analyzer.model.flow import Flow, LostEvents, NodeStatus
 from analyzer.replay import ReplayServer
 from analyzer.sources.base import FlowSource
 from analyzer.sources.decode_pb import Decoder
+from analyzer.sources.filters import Selection, parse_filters
 from analyzer.sources.pb.observer import observer_pb2
 from analyzer.sources.relay import Query, RelaySource, ask
 from analyzer.sources.server import ServerOptions
@@ -87,7 +88,7 @@ def test_all_kinds_of_records_arrive() -> None:
 
 def test_many_more_flows_than_are_buffered_arrive_in_order() -> None:
     flows = recording(30)
-    many = [flows[number % 30] for number in range(12_000)]
+    many = [flows[number % 30] for number in range(6_000)]
     with ReplayServer(many) as server:
         assert uuids(read(server.address)) == [flow.flow.uuid for flow in many]
 
@@ -106,6 +107,44 @@ def test_many_more_flows_than_are_buffered_arrive_in_order() -> None:
 )
 def test_the_query_is_answered(server: ReplayServer, query: Query, expected: str) -> None:
     assert uuids(read(server.address, query)) == expected.split()
+
+
+VARIED = [
+    response(some_flow(second, pod=pod, verdict=verdict, is_reply=reply, **more))
+    for second, (pod, verdict, reply, more) in enumerate(
+        (
+            ("web-1", "FORWARDED", False, {}),
+            ("web-2", "DROPPED", None, {"drop_reason_desc": "POLICY_DENIED", "event_type": {"type": 1}}),
+            ("api-1", "AUDIT", True, {"destination_names": ["www.example.com"], "IP": {"destination": "192.0.2.7"}}),
+            ("api-2", "FORWARDED", False, {"Type": "L7", "l7": {"http": {"code": 503, "method": "GET"}}}),
+            ("job-1", "FORWARDED", False, {"l4": {"UDP": {"destination_port": 53}}, "node_name": "east/node-2"}),
+        )
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny"),
+    [
+        ([{"source_pod": ["shop/web", "/job"]}], []),
+        ([{"source_label": ["k8s:app in (web, api)"], "verdict": ["DROPPED", "AUDIT"]}], []),
+        ([{"destination_fqdn": ["*.example.com"]}, {"http_status_code": ["5+"]}], []),
+        ([{"destination_ip": ["192.0.2.0/24"]}], []),
+        ([{"protocol": ["udp"], "destination_port": ["53"]}], []),
+        ([{"reply": [False]}], [{"node_name": ["east/*"]}]),
+        ([], [{"event_type": [{"type": 1}]}, {"drop_reason_desc": ["POLICY_DENIED"]}]),
+    ],
+)
+def test_a_filter_means_the_same_at_the_server_and_here(
+    allow: list[dict[str, Any]], deny: list[dict[str, Any]]
+) -> None:
+    selection = Selection(parse_filters(allow), parse_filters(deny))
+    whitelist, blacklist = selection.pushdown()
+    with ReplayServer(VARIED) as server:
+        everything = read(server.address)
+        chosen = read(server.address, Query(whitelist=whitelist, blacklist=blacklist))
+    assert chosen == [flow for flow in everything if selection.keeps(flow)]
+    assert 0 < len(chosen) < len(everything)
 
 
 def test_a_field_mask_is_sent_along(server: ReplayServer) -> None:
