@@ -6,11 +6,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -33,9 +32,17 @@ _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BLANK = re.compile(r"(?:\s|#[^\n]*(?:\n|$)|%[^\n]*(?:\n|$)|---(?=\s|$))*")
 
+
+class _Merge(str):
+    """The plain key ``<<``; a quoted one is a key like any other."""
+
+
+_MERGE = _Merge("<<")
+
 # How Kubernetes reads plain scalars (the YAML 1.1 of sigs.k8s.io/yaml): unlike PyYAML it knows y and n, 1e3 and 0o14,
 # and neither base 60 nor dates.
-_CONSTANTS: dict[str, bool | None] = {
+_CONSTANTS: dict[str, Any] = {
+    _MERGE: _MERGE,
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
     **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
@@ -45,6 +52,7 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _STRING_TAGS = ("tag:yaml.org,2002:str", "!")
 
 Problem = Callable[[ManifestError], None]
+Values = list[tuple[int, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +96,25 @@ def load(paths: Iterable[str | os.PathLike[str]], *, on_error: Problem | None = 
 def parse(text: str, path: str = "", *, on_error: Problem | None = None) -> Iterator[Document]:
     """The objects in `text`; `path` only names the place. Errors as in `load`."""
     report = on_error or _raise
+    place = path or "input"
     index = 0
     for line, read in _chunks(text, path):
         try:
             values = read()
         except _Refused as error:
-            report(ManifestError(str(error), where=_where(path, line + error.line)))
+            report(ManifestError(str(error), where=f"{place}:{line + error.line}"))
             continue
         for offset, value in values:
             for item in _objects(value):
                 if isinstance(item, dict):
                     yield Document(item, path, index, line + offset)
                 else:
-                    report(ManifestError("not a Kubernetes object", where=_where(path, line + offset)))
+                    report(ManifestError("not a Kubernetes object", where=f"{place}:{line + offset}"))
                 index += 1
 
 
 def _raise(error: ManifestError) -> None:
     raise error
-
-
-def _where(path: str, line: int) -> str:
-    return f"{path or 'input'}:{line}"
 
 
 def _files(path: str, report: Problem) -> Iterator[str]:
@@ -121,7 +126,7 @@ def _files(path: str, report: Problem) -> Iterator[str]:
         folders.sort()
         for name in sorted(names):
             if name.endswith(SUFFIXES):
-                yield str(Path(folder) / name)
+                yield os.path.join(folder, name)
     for error in failed:
         report(ManifestError(f"cannot be listed: {error.strerror}", where=str(error.filename)))
 
@@ -143,9 +148,6 @@ def _text(path: str) -> str:
         raise ManifestError(f"not UTF-8 at byte {error.start}", where=path) from None
 
 
-Values = list[tuple[int, Any]]
-
-
 def _chunks(text: str, path: str) -> Iterator[tuple[int, Callable[[], Values]]]:
     """The documents of a file as (first line, how to read it). A `---` at the start of a line always separates documents, so
     a broken one does not spoil its neighbours."""
@@ -163,11 +165,9 @@ def _chunks(text: str, path: str) -> Iterator[tuple[int, Callable[[], Values]]]:
     line = 1
     for start, end in pairwise(starts):
         chunk = text[start:end]
-        first = _BLANK.match(chunk)
-        skipped = first.end() if first else 0
-        if skipped < len(chunk):
-            begin = line + chunk.count("\n", 0, skipped)
-            yield line, partial(_yaml, chunk, begin - line)
+        blank = _BLANK.match(chunk)
+        if blank and blank.end() < len(chunk):
+            yield line, partial(_yaml, chunk, chunk.count("\n", 0, blank.end()))
         line += chunk.count("\n")
 
 
@@ -187,9 +187,6 @@ def _objects(value: Any) -> Iterator[Any]:
             yield {"apiVersion": value.get("apiVersion"), "kind": kind.removesuffix("List"), **item}
         else:
             yield item
-
-
-# JSON ------------------------------------------------------------------------------------------------------------------------
 
 
 def _json(text: str) -> Values:
@@ -229,18 +226,12 @@ def _no_constant(name: str) -> Any:
 
 
 def _bounded(value: Any, line: int) -> None:
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise _Refused(f"nested deeper than {MAX_DEPTH} levels", line)
-        inner = [
-            list(each.values()) if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)
-        ]
-        level = [item for each in inner for item in each]
-
-
-# YAML ------------------------------------------------------------------------------------------------------------------------
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        lists = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [item for each in lists for item in each]
+    if level:
+        raise _Refused(f"nested deeper than {MAX_DEPTH} levels", line)
 
 
 class _Frame:
@@ -252,6 +243,23 @@ class _Frame:
         self.target, self.anchor, self.size = target, anchor, 1
         self.key: str | None = None
         self.merges: list[Any] = []
+
+    def put(self, key: str, value: Any, line: int) -> None:
+        assert isinstance(self.target, dict)
+        if key is _MERGE:
+            self.merges.extend(value if isinstance(value, list) else [value])
+        elif key in self.target:
+            raise _Refused(f"the key {key!a:.80} is there twice", line)
+        else:
+            self.target[key] = value
+
+    def finish(self, line: int) -> None:
+        """Own keys win over merged ones, wherever they stand."""
+        for merged in self.merges:
+            if not isinstance(merged, dict) or not isinstance(self.target, dict):
+                raise _Refused("only mappings can be merged with <<", line)
+            for key, value in merged.items():
+                self.target.setdefault(key, value)
 
 
 class _Builder:
@@ -276,13 +284,16 @@ class _Builder:
             self.stack.append(_Frame(empty, event.anchor))
         elif isinstance(event, yaml.CollectionEndEvent):
             frame = self.stack.pop()
-            _merge(frame, line)
+            frame.finish(line)
             self._value(frame.target, frame.size, frame.anchor, line, counted=True)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 raise _Refused(f"the alias {event.anchor!a:.80} points to nothing, or into itself", line)
             self._value(*self.anchors[event.anchor], None, line)
-        elif isinstance(event, yaml.DocumentStartEvent):
+        elif isinstance(event, yaml.DocumentEndEvent):
+            # Aliases can nest deeper than the text does.
+            if self.anchors:
+                _bounded(self.done[-1], line)
             self.anchors.clear()
             self.size = 0
 
@@ -297,30 +308,15 @@ class _Builder:
             return
         frame = self.stack[-1]
         frame.size += size
+        if isinstance(frame.target, dict) and frame.key is None:
+            frame.key = _key(value, line)
+            return
+        value = str(value) if value is _MERGE else value
         if isinstance(frame.target, list):
             frame.target.append(value)
-        elif frame.key is None:
-            frame.key = _key(value, line)
-        else:
-            self._entry(frame, frame.target, frame.key, value, line)
+        elif frame.key is not None:
+            frame.put(frame.key, value, line)
             frame.key = None
-
-    @staticmethod
-    def _entry(frame: _Frame, target: dict[str, Any], key: str, value: Any, line: int) -> None:
-        if key == "<<":
-            frame.merges.extend(value if isinstance(value, list) else [value])
-        elif key in target:
-            raise _Refused(f"the key {key!a:.80} is there twice", line)
-        else:
-            target[key] = value
-
-
-def _merge(frame: _Frame, line: int) -> None:
-    for merged in frame.merges:
-        if not isinstance(merged, dict) or not isinstance(frame.target, dict):
-            raise _Refused("only mappings can be merged with <<", line)
-        for key, value in merged.items():
-            frame.target.setdefault(key, value)
 
 
 def _key(value: Any, line: int) -> str:
@@ -354,16 +350,13 @@ def _scalar(event: yaml.ScalarEvent, line: int) -> Any:
         return text
     if text in _CONSTANTS:
         return _CONSTANTS[text]
-    if text[0] in "+-.0123456789" and len(text) < 64:
-        return _number(text)
-    return text
+    return _number(text) if text[0] in "+-.0123456789" and len(text) < 64 else text
 
 
 def _number(text: str) -> Any:
     if _INTEGER.fullmatch(text):
         digits = text.replace("_", "").lower()
-        bare = digits.lstrip("+-")
-        octal = bare.startswith("0") and bare[1:2].isdigit()
+        octal = digits.lstrip("+-")[:2].isdigit() and digits.lstrip("+-").startswith("0")
         try:
             return int(digits, 8 if octal else 0)
         except ValueError:
@@ -372,9 +365,6 @@ def _number(text: str) -> Any:
         number = float(text)
         return int(number) if number.is_integer() and abs(number) < 2**53 else number
     return text
-
-
-# Writing ---------------------------------------------------------------------------------------------------------------------
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -400,11 +390,8 @@ def dump(documents: Iterable[Mapping[str, Any] | Document]) -> str:
 
 
 def _one(document: Mapping[str, Any] | Document) -> str:
-    header: Sequence[str] = document.header if isinstance(document, Document) else ()
-    data = document.data if isinstance(document, Document) else document
-    text: str = yaml.dump(
-        dict(data), Dumper=_Dumper, default_flow_style=False, sort_keys=False, width=2**31 - 1, allow_unicode=False
-    )
+    data, header = (document.data, document.header) if isinstance(document, Document) else (dict(document), ())
+    text: str = yaml.dump(data, Dumper=_Dumper, default_flow_style=False, sort_keys=False, width=2**31 - 1)
     return "".join(f"# {_comment(line)}".rstrip() + "\n" for line in header) + text
 
 
