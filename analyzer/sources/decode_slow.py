@@ -204,7 +204,7 @@ def _flow(flow: _Message, envelope: _Message) -> Flow:
     reply = flow.boolean("is_reply")
     aggregate = flow.message("aggregate")
     return Flow(
-        time=_time(flow) or _time(envelope),
+        time=_time(flow if flow.text("time") else envelope),
         node=flow.text("node_name") or envelope.text("node_name"),
         source=decode_endpoint(flow.get("source")),
         destination=decode_endpoint(flow.get("destination")),
