@@ -26,7 +26,9 @@ from analyzer.recommend.draft import (
 __all__ = ["dns"]
 
 DNS_PORTS = frozenset({53, 5353})
-"""Ports that resolvers listen on; OpenShift's listens on 5353. Any other port counts once a DNS query was seen on it."""
+"""Ports that resolvers listen on; OpenShift's listens on 5353. Another port counts once a DNS query was seen on it, unless it
+is ephemeral: then a response was taken for a query."""
+EPHEMERAL = 32768
 DNS_PROTOCOLS = (Protocol.UDP, Protocol.TCP)
 SYSTEM_NAMESPACES = frozenset({"kube-system", "openshift-dns"})
 """A resolver here serves everybody; elsewhere it does once another namespace was seen using it."""
@@ -88,8 +90,9 @@ def _port(claim: Claim) -> _Resolver | None:
 
 
 def _answers(claim: Claim) -> bool:
-    asked = any(edge.stats.queries for edge in claim.edges)
-    return asked or (claim.l4.port in DNS_PORTS and any(edge.stats.answered for edge in claim.edges))
+    if claim.l4.port in DNS_PORTS:
+        return any(edge.stats.answered or edge.stats.queries for edge in claim.edges)
+    return claim.l4.port < EPHEMERAL and any(edge.stats.queries for edge in claim.edges)
 
 
 def _resolvers(draft: Draft) -> tuple[dict[_Resolver, set[SubjectKey]], list[_Resolver]]:

@@ -309,6 +309,12 @@ def test_resolvers_are_found_where_the_flows_show_them() -> None:
     assert allows(asked.documents(), REDIS, "egress", odd, L4.parse("1053/TCP"))
 
 
+def test_a_response_taken_for_a_query_makes_no_resolver_of_the_client() -> None:
+    backwards = edge(DNS, CART, "42270/UDP", queries=["a.example.com"])
+    made = recommend([backwards, edge(REDIS, CART, "80/TCP")])
+    assert not allows(made.documents(), REDIS, "egress", CART, L4.parse("42270/UDP"))
+
+
 def test_what_is_no_shared_resolver_is_not_opened_to_everyone() -> None:
     private, google = pod("shop", app="pdns"), outside("8.8.8.8")
     seen = [
