@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 import zstandard
 
@@ -40,7 +40,7 @@ def open_content(path: str) -> IO[bytes]:
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from None
     if magic.startswith(_GZIP):
-        return gzip.GzipFile(fileobj=buffered)
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
     if magic == _ZSTD:
         decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
         return decompressor.stream_reader(buffered, read_across_frames=True)
