@@ -5,13 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+from analyzer.cli.progress import note
 from analyzer.errors import AnalyzerError, OutputError
 from analyzer.manifests import Document, dump, load
+from analyzer.report import markdown
+from analyzer.report.model import Report
 
-__all__ = ["left_over", "write_documents", "write_text"]
+if TYPE_CHECKING:
+    from analyzer.recommend import Proposal
 
+__all__ = ["REPORT_FILE", "left_over", "save_proposal", "write_documents", "write_text"]
+
+REPORT_FILE = "REPORT.md"
 MANAGED_BY = ("app.kubernetes.io/managed-by", "hubble-analyzer")
+
+
+def save_proposal(folder: Path, proposal: Proposal, report: Report) -> None:
+    """Write the policies and the report, and warn of policies from an earlier run. Raises OutputError."""
+    written = write_documents(folder, proposal.manifests())
+    write_text(folder, REPORT_FILE, markdown.render(report))
+    old = left_over(folder, written)
+    if old:
+        listed = ", ".join(str(path.relative_to(folder)) for path in old[:5]) + (", ..." if len(old) > 5 else "")
+        note(f"Warning: {len(old)} policies of an earlier run are still in {folder} and not recommended now: {listed}")
 
 
 def write_documents(folder: Path, documents: Sequence[Document]) -> list[Path]:

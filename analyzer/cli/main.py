@@ -23,7 +23,9 @@ __all__ = ["cli", "main"]
 
 # Verb -> module below analyzer.cli, in the order a newcomer meets them. The command object is called `command`.
 VERBS = {
+    "observe": "observe",
     "graph": "graph",
+    "recommend": "recommend",
 }
 
 EXIT_ERROR, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_PIPE = 2, 3, 130, 141

@@ -19,12 +19,13 @@ from analyzer.errors import UsageError
 if TYPE_CHECKING:
     from analyzer.sources.server import ServerOptions
 
-__all__ = ["FlowCommand", "Inputs", "reads_flows", "server_options"]
+__all__ = ["EVERYTHING", "OUTPUT", "FlowCommand", "Inputs", "reads_flows", "server_options"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 EVERYTHING = 2**64 - 1
 """`number` of a request for all that a server still holds, before following it."""
 
+OUTPUT = "What comes out"
 RANGE = "Which flows: range"
 FILTERS = "Which flows: filters, as of `hubble observe`"
 SERVER = "Hubble server (also by HUBBLE_SERVER, HUBBLE_TLS, ... in the environment)"

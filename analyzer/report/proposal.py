@@ -83,9 +83,10 @@ def proposal_summary(proposal: Proposal, coverage: Coverage, edges: int, next_st
 
 
 def _policies(policies: Sequence[PolicyDraft]) -> Section:
+    several = len({draft.subject.key.cluster for draft in policies}) > 1
     rows = tuple(
         Row(
-            (str(draft.subject.key), _rules(draft, Direction.INGRESS), _rules(draft, Direction.EGRESS),
+            (_workload(draft, several), _rules(draft, Direction.INGRESS), _rules(draft, Direction.EGRESS),
              len({edge.key for rule in draft.rules for edge in rule.evidence}), draft.refused or None, draft.path),
             Tone.WARNING if draft.refused else Tone.PLAIN,
         )
@@ -94,6 +95,11 @@ def _policies(policies: Sequence[PolicyDraft]) -> Section:
     notes = () if rows else ("Nothing to recommend: no accepted traffic of a workload was found.",)
     heading = f"Recommended: {count(len(rows), 'policy')}" if rows else "No policies"
     return Section(heading, notes, (Table("policies", _POLICY_COLUMNS, rows),))
+
+
+def _workload(draft: PolicyDraft, several_clusters: bool) -> str:
+    key = draft.subject.key
+    return f"{key.cluster}:{key}" if several_clusters else str(key)
 
 
 def _rules(draft: PolicyDraft, direction: Direction) -> int | None:

@@ -1,0 +1,155 @@
+"""From what the user named to edges: opening SOURCES, reading them with progress, Ctrl-C included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analyzer.cli.interrupt import Interruptible
+from analyzer.cli.options import EVERYTHING, Inputs
+from analyzer.cli.progress import Progress
+from analyzer.cli.stored import days, edge_filter
+from analyzer.errors import SourceError, UsageError
+
+if TYPE_CHECKING:
+    from analyzer.model.edge import Coverage, Edge
+    from analyzer.sources.base import FlowSource
+    from analyzer.sources.filters import Selection
+    from analyzer.store import Store
+
+__all__ = ["Found", "Opened", "find_edges", "is_store", "open_store", "opened", "selection"]
+
+DATABASES = ("postgresql:", "postgres:", "postgresql+psycopg:", "sqlite:")
+_SQLITE = b"SQLite format 3\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """SOURCES told apart: flows that are still to be reduced, and stores that hold edges already."""
+
+    flows: tuple[FlowSource, ...] = ()
+    stores: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> str:
+        """What is read, for people."""
+        return ", ".join([*(source.name for source in self.flows), *self.stores])
+
+    def close(self) -> None:
+        """Make reading end soon."""
+        for source in self.flows:
+            source.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What SOURCES came to. `interrupted` tells that the user ended reading early."""
+
+    edges: tuple[Edge, ...]
+    coverage: Coverage
+    interrupted: bool = False
+
+
+def is_store(name: str) -> bool:
+    """Whether a SOURCE is a store: a database URL, or a file that SQLite wrote."""
+    if name.startswith(DATABASES):
+        return True
+    try:
+        with open(name, "rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False
+
+
+def opened(inputs: Inputs) -> Opened:
+    """Tell the SOURCES apart, without reading them. Raises UsageError, SourceError."""
+    if not inputs.sources:
+        return Opened((_server(inputs),))
+    from analyzer.sources.jsonpb import FileSource
+
+    if inputs.sources.count("-") > 1:
+        raise UsageError("standard input can be read only once")
+    for name in inputs.sources:
+        _check(name)
+    stores = tuple(dict.fromkeys(name for name in inputs.sources if is_store(name)))
+    files = [name for name in inputs.sources if name not in stores]
+    return Opened(tuple(FileSource([name]) for name in files), stores)
+
+
+def _check(name: str) -> None:
+    """Tell at once what would fail only after everything before it was read."""
+    if name == "-" or name.startswith(DATABASES) or os.path.exists(name):
+        return
+    host, colon, port = name.rpartition(":")
+    server = name.startswith(("tls://", "unix:", "grpc://", "http://", "https://")) or (
+        colon and host and port.isdigit()
+    )
+    if server:
+        raise UsageError(f"{name}: no such file", hint=f"for a Hubble server write: --server {name}")
+    raise SourceError(f"{name}: no such file or folder", hint="name a file, a folder, a store, or - for standard input")
+
+
+def _server(inputs: Inputs) -> FlowSource:
+    from analyzer.sources.relay import Query, RelaySource
+
+    number = inputs.number
+    if inputs.follow and not number and inputs.since is None:
+        number = EVERYTHING
+    query = Query(
+        number=number,
+        first=inputs.first,
+        follow=inputs.follow,
+        since=inputs.since.time if inputs.since else None,
+        until=inputs.until.time if inputs.until and not inputs.follow else None,
+        whitelist=inputs.whitelist,
+        blacklist=inputs.blacklist,
+    )
+    return RelaySource(inputs.server_options(), query)
+
+
+def selection(inputs: Inputs) -> Selection | None:
+    """What files are filtered by here; a server filters by itself. Raises UsageError for what flows cannot be filtered by."""
+    from analyzer.sources.filters import Selection, parse_filters
+
+    since, until = (moment.time if moment else None for moment in (inputs.since, inputs.until))
+    keep = Selection(parse_filters(inputs.whitelist), parse_filters(inputs.blacklist), since, until)
+    return keep if inputs.sources and keep.fingerprint() else None
+
+
+def open_store(where: str, *, create: bool) -> Store:
+    """The store at `where`. Raises StoreError."""
+    from analyzer.store import Store
+
+    return Store.open(where, create=create)
+
+
+def find_edges(inputs: Inputs, include_verdicts: frozenset[str] = frozenset()) -> Found:
+    """Read everything the user named, and settle it. Raises AnalyzerError."""
+    from analyzer.pipeline import read, settle
+
+    sources = opened(inputs)
+    asked = [(where, days(inputs), edge_filter(inputs)) for where in sources.stores]
+    keep = selection(inputs)
+    words = f"Reading {sources.names}"
+    with Interruptible(sources.close) as interruptible, Progress(words, follow=inputs.follow) as progress:
+        table = read(*_limited(sources.flows, keep, inputs), on_batch=progress.update)
+        for where, (since, until), _ in asked:
+            with closing(open_store(where, create=False)) as store:
+                table.merge(store.read(since=since, until=until, clusters=()))
+    edges = settle(table, include_verdicts)
+    if asked:
+        edges = tuple(filter(asked[0][2], edges))
+    return Found(edges, table.coverage, interruptible.interrupted)
+
+
+def _limited(
+    flows: Sequence[FlowSource], keep: Selection | None, inputs: Inputs
+) -> tuple[Sequence[FlowSource], Selection | None]:
+    if not (inputs.sources and inputs.number):
+        return flows, keep
+    from analyzer.cli.limits import Limited
+
+    return [Limited(flows, keep, inputs.number, first=inputs.first)], None

@@ -1,0 +1,87 @@
+"""``recommend``: least-privilege policies for the traffic that was seen."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import rich_click as click
+
+from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
+
+__all__ = ["command"]
+
+FORMATS = ("yaml", "table", "wide", "json", "markdown")
+
+
+@click.command("recommend", cls=FlowCommand, short_help="Write least-privilege policies that fit the traffic seen.")
+@click.option(
+    "--output-dir", "-d", type=click.Path(path_type=Path), metavar="DIR", panel=OUTPUT,
+    help="Write one file per workload, and REPORT.md, into this folder.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Choice(FORMATS), panel=OUTPUT,
+    help="Format on standard output: the policies (yaml), or the full report.  [default: yaml, without --output-dir]",
+)  # fmt: skip
+@click.option(
+    "--include-verdicts", multiple=True, type=click.Choice(("DROPPED",), case_sensitive=False), panel=OUTPUT,
+    help="Also allow what was dropped because no rule allowed it.",
+)  # fmt: skip
+@click.option(
+    "--only-namespace", multiple=True, metavar="NAMESPACE", panel=OUTPUT,
+    help="Write policies for these namespaces only; all flows still count as evidence.",
+)  # fmt: skip
+@click.option(
+    "--inventory", multiple=True, type=click.Path(), metavar="FILE", panel=OUTPUT,
+    help="Manifests of the cluster (kubectl get pods,namespaces,services -A -o yaml): selectors then also keep silent pods apart.",
+)  # fmt: skip
+@reads_flows
+def command(
+    inputs: Inputs,
+    output_dir: Path | None,
+    output: str | None,
+    include_verdicts: tuple[str, ...],
+    only_namespace: tuple[str, ...],
+    inventory: tuple[str, ...],
+) -> None:
+    """Recommend CiliumNetworkPolicies that allow what SOURCES show, and nothing else.
+
+    One policy per workload; a direction in which nothing was seen is left alone. Nothing is applied: read the policies,
+    then apply them with kubectl or commit them.
+    """
+    from analyzer.cli.files import save_proposal
+    from analyzer.cli.output import finish, show
+    from analyzer.cli.progress import note
+    from analyzer.cli.reading import find_edges
+    from analyzer.inventories import from_manifests
+    from analyzer.manifests import dump, load
+    from analyzer.model.inventory import Inventory
+    from analyzer.recommend import Options, recommend
+    from analyzer.report.proposal import proposal_report, proposal_summary
+
+    known = from_manifests(each.data for each in load(inventory)) if inventory else Inventory()
+    found = find_edges(inputs, frozenset(each.upper() for each in include_verdicts))
+    proposal = recommend(found.edges, known, Options(only=frozenset(only_namespace)))
+    full = proposal_report(proposal, found.coverage, len(found.edges))
+    if output_dir is not None:
+        save_proposal(output_dir, proposal, full)
+    form = output or ("" if output_dir else "yaml")
+    if form == "yaml":
+        sys.stdout.write(dump(proposal.manifests()))
+    elif form:
+        show(full, form)
+    show(proposal_summary(proposal, found.coverage, len(found.edges), next_steps(output_dir)), err=True)
+    if found.interrupted:
+        note("Interrupted: these policies fit only what was read until then.")
+    finish(found.interrupted)
+
+
+def next_steps(folder: Path | None) -> list[str]:
+    """What to do with the policies."""
+    if folder is None:
+        return ["hubble-analyzer recommend ... --output-dir policies   writes one file per workload, and a report."]
+    return [
+        f"Read {folder / 'REPORT.md'} and the policies: each file tells what it is based on.",
+        f"kubectl apply --dry-run=server --recursive -f {folder}   lets your cluster check them; nothing changes.",
+        "Apply them where breaking something is cheap first, and watch: hubble observe --verdict DROPPED",
+    ]
