@@ -1,0 +1,5 @@
+"""Edge tables on disk: SQLite by default, PostgreSQL by URL; partial tables are appended and reduced when they are read."""
+
+from analyzer.store.database import Store, StoreInfo, looks_like_store
+
+__all__ = ["Store", "StoreInfo", "looks_like_store"]
