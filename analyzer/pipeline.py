@@ -8,7 +8,6 @@ policies = recommend(edges).documents()
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from analyzer.aggregate import Aggregator
@@ -57,17 +56,19 @@ def collect(
     due: Callable[[], bool] = lambda: False,
     on_batch: OnBatch = _silently,
 ) -> Coverage:
-    """Read `sources` into `store`, and return what was read. What is in there already counts as duplicates.
+    """Read what `keep` keeps of `sources` into `store`, opened with the fingerprint of `keep`, and return what was read.
 
-    What was read since the last time is handed over in one transaction: whenever `due` says so, when the edges become many,
-    and at the end, be it a failure. Raises SourceError, StoreError.
+    Content that is in there already counts as duplicates here and leaves the store as it is. What was read since the last
+    time is handed over in one transaction: whenever `due` says so, when the edges become many, and at the end, be it a
+    failure. Raises SourceError, StoreError.
     """
     done, aggregator, positions = Coverage(), Aggregator(), list[Position]()
 
     def flush() -> None:
         table = aggregator.take()
-        store.append(table, positions)
         done.merge(table.coverage)
+        table.coverage.skipped.pop(Skip.DUPLICATE, None)
+        store.append(table, positions)
         positions.clear()
 
     try:
@@ -90,25 +91,17 @@ def _sum(done: Coverage, pending: Coverage) -> Coverage:
 
 
 def batches(sources: Iterable[FlowSource], keep: Selection | None, history: History) -> Iterator[Batch]:
-    """All batches of all sources, filtered. Each source is told what was read before it, in this run too.
-
-    The same content under another selection is another stream: a batch's name covers what was kept of it.
-    """
-    suffix = f"/{blake2b(keep.fingerprint().encode(), digest_size=8).hexdigest()}" if keep else ""
+    """All batches of all sources, filtered. Each source is told what was read before it, in this run too."""
     seen: dict[str, set[Position]] = {}
 
     def known(stream: str) -> Sequence[Position]:
-        before = [position._replace(stream=stream) for position in history(stream + suffix)]
-        return sorted({*before, *seen.get(stream, ())})
+        return sorted({*history(stream), *seen.get(stream, ())})
 
     for source in sources:
         for batch in source.batches(known):
-            position = batch.position
-            if position is not None:
-                seen.setdefault(position.stream, set()).add(position)
-                position = position._replace(stream=position.stream + suffix)
-            records = batch.records if keep is None else _kept(batch, keep)
-            yield Batch(records, position, batch.skipped)
+            if batch.position is not None:
+                seen.setdefault(batch.position.stream, set()).add(batch.position)
+            yield batch if keep is None else batch._replace(records=_kept(batch, keep))
 
 
 def _kept(batch: Batch, keep: Selection) -> list[Record]:

@@ -34,7 +34,7 @@ def command(inputs: Inputs, output: str) -> None:
 
     found = find_edges(inputs)
     services = graph.service_graph(found.edges)
-    report = graph_report(services, found.coverage, len(found.edges))
+    report = graph_report(services, found.coverage)
     if output == "json":
         sys.stdout.write(graph.to_json(services))
     elif output in DRAWINGS:

@@ -44,28 +44,27 @@ def command(inputs: Inputs, where: str, flush_interval: float) -> None:
 
         hubble-analyzer observe --server localhost:4245 --follow --store flows.db
     """
-    from contextlib import closing
-
     from analyzer.cli.interrupt import Interruptible
     from analyzer.cli.output import finish, show
     from analyzer.cli.progress import Progress, note
-    from analyzer.cli.reading import open_store, opened, selection
+    from analyzer.cli.reading import fingerprint, opened, selection
     from analyzer.errors import UsageError
     from analyzer.pipeline import collect
     from analyzer.report.coverage import coverage_section
     from analyzer.report.model import Report
+    from analyzer.store import Store
 
     sources, keep = opened(inputs), selection(inputs)
     if sources.stores:
         raise UsageError(f"{sources.stores[0]} is a store already", hint="name files or a server to read flows from")
     if inputs.sources and inputs.number:
         raise UsageError("--first and --last cannot be used on files here", hint="use --since and --until, or filters")
-    with closing(open_store(where, create=True)) as store:
+    with Store.open(where, create=True, selection=fingerprint(inputs)) as store:
         words = f"Observing {sources.names}"
         with Interruptible(sources.close) as interruptible, Progress(words, follow=inputs.follow) as progress:
             coverage = collect(sources.flows, store, keep, Clock(flush_interval), progress.update)
-        edges = len(store.read(since=None, until=None, clusters=()))
-    show(Report("observation", "", (coverage_section(coverage, edges),)), err=True)
+        edges = len(store.read())
+    show(Report("observation", "", (coverage_section(coverage),)), err=True)
     if interruptible.interrupted:
         note("Interrupted: everything read until then is in the store.")
     note(f"{where} holds {edges:,} edges now. Next: hubble-analyzer graph {where}, hubble-analyzer recommend {where}")

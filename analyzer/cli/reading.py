@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analyzer.cli.interrupt import Interruptible
 from analyzer.cli.options import EVERYTHING, Inputs
 from analyzer.cli.progress import Progress
-from analyzer.cli.stored import days, edge_filter
+from analyzer.cli.stored import edge_filter, hours
 from analyzer.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from analyzer.model.edge import Coverage, Edge
     from analyzer.sources.base import FlowSource
     from analyzer.sources.filters import Selection
-    from analyzer.store import Store
 
-__all__ = ["Found", "Opened", "find_edges", "is_store", "open_store", "opened", "selection"]
-
-DATABASES = ("postgresql:", "postgres:", "postgresql+psycopg:", "sqlite:")
-_SQLITE = b"SQLite format 3\0"
+__all__ = ["Found", "Opened", "find_edges", "fingerprint", "opened", "selection"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +49,25 @@ class Found:
     interrupted: bool = False
 
 
-def is_store(name: str) -> bool:
-    """Whether a SOURCE is a store: a database URL, or a file that SQLite wrote."""
-    if name.startswith(DATABASES):
-        return True
-    try:
-        with open(name, "rb") as file:
-            return file.read(len(_SQLITE)) == _SQLITE
-    except OSError:
-        return False
-
-
 def opened(inputs: Inputs) -> Opened:
     """Tell the SOURCES apart, without reading them. Raises UsageError, SourceError."""
     if not inputs.sources:
         return Opened((_server(inputs),))
     from analyzer.sources.jsonpb import FileSource
+    from analyzer.store import looks_like_store
 
     if inputs.sources.count("-") > 1:
         raise UsageError("standard input can be read only once")
-    for name in inputs.sources:
-        _check(name)
-    stores = tuple(dict.fromkeys(name for name in inputs.sources if is_store(name)))
+    stores = tuple(dict.fromkeys(name for name in inputs.sources if looks_like_store(name)))
     files = [name for name in inputs.sources if name not in stores]
+    for name in files:
+        _check(name)
     return Opened(tuple(FileSource([name]) for name in files), stores)
 
 
 def _check(name: str) -> None:
     """Tell at once what would fail only after everything before it was read."""
-    if name == "-" or name.startswith(DATABASES) or os.path.exists(name):
+    if name == "-" or os.path.exists(name):
         return
     host, colon, port = name.rpartition(":")
     server = name.startswith(("tls://", "unix:", "grpc://", "http://", "https://")) or (
@@ -119,26 +105,30 @@ def selection(inputs: Inputs) -> Selection | None:
     return keep if inputs.sources and keep.fingerprint() else None
 
 
-def open_store(where: str, *, create: bool) -> Store:
-    """The store at `where`. Raises StoreError."""
-    from analyzer.store import Store
-
-    return Store.open(where, create=create)
+def fingerprint(inputs: Inputs) -> str:
+    """The same text for the same filters: what a store was filled with tells which content counts as read."""
+    keep = selection(inputs)
+    if keep is not None:
+        return keep.fingerprint()
+    return (
+        json.dumps([inputs.whitelist, inputs.blacklist], sort_keys=True) if inputs.whitelist or inputs.blacklist else ""
+    )
 
 
 def find_edges(inputs: Inputs, include_verdicts: frozenset[str] = frozenset()) -> Found:
     """Read everything the user named, and settle it. Raises AnalyzerError."""
     from analyzer.pipeline import read, settle
+    from analyzer.store import Store
 
     sources = opened(inputs)
-    asked = [(where, days(inputs), edge_filter(inputs)) for where in sources.stores]
+    asked = [(where, hours(inputs), edge_filter(inputs)) for where in sources.stores]
     keep = selection(inputs)
     words = f"Reading {sources.names}"
     with Interruptible(sources.close) as interruptible, Progress(words, follow=inputs.follow) as progress:
         table = read(*_limited(sources.flows, keep, inputs), on_batch=progress.update)
         for where, (since, until), _ in asked:
-            with closing(open_store(where, create=False)) as store:
-                table.merge(store.read(since=since, until=until, clusters=()))
+            with Store.open(where, create=False) as store:
+                table.merge(store.read(since=since, until=until))
     edges = settle(table, include_verdicts)
     if asked:
         edges = tuple(filter(asked[0][2], edges))

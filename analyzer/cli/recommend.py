@@ -62,7 +62,7 @@ def command(
     known = from_manifests(each.data for each in load(inventory)) if inventory else Inventory()
     found = find_edges(inputs, frozenset(each.upper() for each in include_verdicts))
     proposal = recommend(found.edges, known, Options(only=frozenset(only_namespace)))
-    full = proposal_report(proposal, found.coverage, len(found.edges))
+    full = proposal_report(proposal, found.coverage)
     if output_dir is not None:
         save_proposal(output_dir, proposal, full)
     form = output or ("" if output_dir else "yaml")
@@ -70,7 +70,7 @@ def command(
         sys.stdout.write(dump(proposal.manifests()))
     elif form:
         show(full, form)
-    show(proposal_summary(proposal, found.coverage, len(found.edges), next_steps(output_dir)), err=True)
+    show(proposal_summary(proposal, found.coverage, next_steps(output_dir)), err=True)
     if found.interrupted:
         note("Interrupted: these policies fit only what was read until then.")
     finish(found.interrupted)

@@ -1,4 +1,4 @@
-"""Filters on a store: it keeps edges and days, so only what these can answer is honoured, and the rest is refused in words."""
+"""Filters on a store: it keeps edges and hours, so only what these can answer is honoured, and the rest is refused in words."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from analyzer.model.edge import Edge, Endpoint
     from analyzer.model.flow import Workload
 
-__all__ = ["days", "edge_filter"]
+__all__ = ["edge_filter", "hours"]
 
-DAY = 86_400_000_000_000
+HOUR = 3_600_000_000_000
 _HINT = "filter while reading flows instead: hubble-analyzer observe ... --store"
 _WHY = {
     "ip": "the addresses of pods",
@@ -29,26 +29,26 @@ Ends = tuple["Endpoint", tuple["Workload", ...], str]
 Predicate = Callable[["Edge"], bool]
 
 
-def days(inputs: Inputs) -> tuple[int | None, int | None]:
-    """--since and --until as whole UTC days: from the start of the first one to the end of the last one, in ns.
+def hours(inputs: Inputs) -> tuple[int | None, int | None]:
+    """--since and --until on full hours (ns), so that nothing in between is left out.
 
-    Raises UsageError when one of them is meant more exactly than to the day.
+    Raises UsageError when one of them is meant more exactly than to the hour.
     """
     for flag, moment in (("--since", inputs.since), ("--until", inputs.until)):
-        if moment is not None and moment.grain < DAY:
+        if moment is not None and moment.grain < HOUR:
             raise UsageError(
-                f"{flag}: a store knows only the day when something happened, not the hour or the minute",
-                hint="write a number of days such as 7d, or a date such as 2026-01-31 (UTC)",
+                f"{flag}: a store knows only the hour in which something happened, not the minute",
+                hint="write full hours such as 2h, 7d, 2026-01-31 or 2026-01-31T14:00:00Z, or read the files instead",
             )
-    return _floor(inputs.since), _ceiling(inputs.until)
+    return _down(inputs.since), _up(inputs.until)
 
 
-def _floor(moment: Moment | None) -> int | None:
-    return None if moment is None else moment.time - moment.time % DAY
+def _down(moment: Moment | None) -> int | None:
+    return None if moment is None else moment.time - moment.time % HOUR
 
 
-def _ceiling(moment: Moment | None) -> int | None:
-    return None if moment is None else moment.time - moment.time % DAY + DAY - 1
+def _up(moment: Moment | None) -> int | None:
+    return None if moment is None else -(-moment.time // HOUR) * HOUR
 
 
 def edge_filter(inputs: Inputs) -> Predicate:

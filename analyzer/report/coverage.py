@@ -37,9 +37,9 @@ _LOST_IN = {1: "the kernel's ring buffer", 2: "the observer's queue", 3: "Hubble
 _STATES = {2: "unavailable", 3: "gone", 4: "in error"}
 
 
-def coverage_section(coverage: Coverage, edges: int) -> Section:
+def coverage_section(coverage: Coverage) -> Section:
     """Records read = edge records + every skip reason. Lost events and missing nodes are warned of."""
-    rows = [Row(("edge_records", f"part of {count(edges, 'edge')}", coverage.edge_records))]
+    rows = [Row(("edge_records", "part of an edge", coverage.edge_records))]
     rows += [
         Row((_skip_name(reason), _skip_words(reason), number), _tone(reason))
         for reason, number in sorted(coverage.skipped.items())

@@ -46,7 +46,7 @@ _NOTE_SUMMARY_COLUMNS = (Column("text", "What"), Column("count", "Count", number
 _EXPECTED = frozenset({Reason.DROPPED, Reason.DENIED, Reason.INFRASTRUCTURE, Reason.UNANSWERED})
 
 
-def proposal_report(proposal: Proposal, coverage: Coverage, edges: int) -> Report:
+def proposal_report(proposal: Proposal, coverage: Coverage) -> Report:
     """Everything: every policy, every refusal, every note."""
     refusals = tuple(
         Row((*_ends(refusal.edge), _side(refusal), _why(refusal), refusal.edge.weight), _tone(refusal.reason))
@@ -62,18 +62,18 @@ def proposal_report(proposal: Proposal, coverage: Coverage, edges: int) -> Repor
                 f"Not allowed: {count(len(refusals), 'entry')}", (), (Table("refused", _REFUSAL_COLUMNS, refusals),)
             ),
             Section("Good to know", _host(proposal), (Table("notes", _NOTE_COLUMNS, notes),)),
-            coverage_section(coverage, edges),
+            coverage_section(coverage),
         ),
     )
 
 
-def proposal_summary(proposal: Proposal, coverage: Coverage, edges: int, next_steps: Sequence[str] = ()) -> Report:
+def proposal_summary(proposal: Proposal, coverage: Coverage, next_steps: Sequence[str] = ()) -> Report:
     """The same with refusals and notes counted by their reason."""
     return Report(
         "recommendation-summary",
         "",
         (
-            coverage_section(coverage, edges),
+            coverage_section(coverage),
             _policies(proposal.policies),
             _refused(proposal.refused),
             _notes(proposal),

@@ -61,6 +61,6 @@ def graph_section(graph: nx.MultiDiGraph[Service]) -> Section:
     )
 
 
-def graph_report(graph: nx.MultiDiGraph[Service], coverage: Coverage, edges: int) -> Report:
+def graph_report(graph: nx.MultiDiGraph[Service], coverage: Coverage) -> Report:
     """The service graph and what it was made from."""
-    return Report("graph-report", "", (graph_section(graph), coverage_section(coverage, edges)))
+    return Report("graph-report", "", (graph_section(graph), coverage_section(coverage)))
