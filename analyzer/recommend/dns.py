@@ -66,8 +66,10 @@ def dns(draft: Draft) -> Draft:
     for key, with_names in sorted(egress.items()):
         found = list(_lookups(key, queries[key], [r for r in shared if r.cluster == key.cluster], names=with_names))
         claims.extend(found)
-        if not found and key not in resolving:
-            without.add(key)
+        if found:
+            continue
+        without.add(key)
+        if key not in resolving:
             notes.append(Note(Topic.NO_RESOLVER, str(key), _WITHOUT_NAMES if with_names else _WITHOUT))
     claims = [_by_address(claim) if claim.subject in without else claim for claim in claims]
     claims = [*_answering(draft, claims)]

@@ -215,6 +215,8 @@ class Topic(StrEnum):
     UNSELECTABLE = "cannot be selected"
     NO_RESOLVER = "no resolver was seen"
     WIDE = "wider than a name or an address"
+    MANY_CLIENTS = "many outside clients"
+    BEHIND_NODES = "clients may be behind nodes"
     LABEL_FILTER = "labels incomplete"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from analyzer.recommend.accepted import accepted
+from analyzer.recommend.advice import advice
 from analyzer.recommend.dns import dns
 from analyzer.recommend.draft import Draft
 from analyzer.recommend.peers import peers
@@ -21,4 +22,5 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     dns,  # claims on resolvers -> name resolution for everybody who needs it
     ports,  # claims -> rules
     policies,  # rules -> policies
+    advice,  # policies -> notes on them
 )

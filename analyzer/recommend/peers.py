@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -19,12 +18,10 @@ from analyzer.recommend.draft import (
     EndpointPeer,
     EntityPeer,
     NamePeer,
-    Note,
     Peer,
     Reason,
     Refusal,
     Subject,
-    Topic,
 )
 
 __all__ = ["peers"]
@@ -63,7 +60,6 @@ def peers(draft: Draft) -> Draft:
         claims=(*draft.claims, *claims),
         refused=(*draft.refused, *refused),
         always_allowed=(*draft.always_allowed, *always_allowed),
-        notes=(*draft.notes, *_wide(claims)),
     )
 
 
@@ -200,10 +196,3 @@ def _observed_clusters(draft: Draft) -> frozenset[str]:
             if key.side:
                 found.add(home_cluster(edge, edge.source if key.side == Side.SOURCE else edge.destination))
     return frozenset(found)
-
-
-def _wide(claims: list[Claim]) -> Iterator[Note]:
-    wide = {(str(claim.subject), claim.direction) for claim in claims if claim.peer == EntityPeer(Entity.WORLD)}
-    for where, direction in sorted(wide):
-        text = f"{direction.name.lower()}: an outside peer was seen without its address, so the rule says world"
-        yield Note(Topic.WIDE, where, text)

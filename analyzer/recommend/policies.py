@@ -1,4 +1,4 @@
-"""The pass that gathers rules into policies, names them safely, and says which directions are left alone."""
+"""The pass that gathers rules into policies and names them safely."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from analyzer.model.bounded import stable_hash
 from analyzer.model.flow import Direction
 from analyzer.model.perspective import home_cluster
-from analyzer.recommend.draft import Draft, Note, PolicyDraft, RuleDraft, SubjectKey, Topic
+from analyzer.recommend.draft import Draft, PolicyDraft, RuleDraft, SubjectKey
 
 __all__ = ["MAX_NAME", "policies", "safe_name"]
 
@@ -30,19 +30,11 @@ def policies(draft: Draft) -> Draft:
     names = _names(sorted(by_subject))
     several = len({key.cluster for key in by_subject}) > 1
     found: list[PolicyDraft] = []
-    notes: list[Note] = []
     for key, rules in sorted(by_subject.items()):
         folder = f"{safe_name(key.cluster)}/" if several else ""
         path = f"{folder}{safe_name(key.namespace)}/{names[key]}.yaml"
-        policy = PolicyDraft(draft.subjects[key], names[key], path, tuple(rules), refused[key])
-        found.append(policy)
-        for direction in (Direction.INGRESS, Direction.EGRESS):
-            if not policy.section(direction):
-                word = direction.name.lower()
-                notes.append(
-                    Note(Topic.UNSEEN_DIRECTION, str(key), f"{word}: nothing to allow was seen, so it is left alone")
-                )
-    return replace(draft, policies=(*draft.policies, *found), notes=(*draft.notes, *notes))
+        found.append(PolicyDraft(draft.subjects[key], names[key], path, tuple(rules), refused[key]))
+    return replace(draft, policies=(*draft.policies, *found))
 
 
 def _names(keys: Sequence[SubjectKey]) -> dict[SubjectKey, str]:

@@ -14,6 +14,7 @@ from analyzer.model.l4 import L4
 from analyzer.model.labels import NAMESPACE_KEY, Labels
 from analyzer.recommend import Options, Proposal, Purpose, Reason, Settings, Topic, recommend
 from analyzer.recommend.accepted import BY_STATUS
+from analyzer.recommend.advice import MANY_CLIENTS
 from analyzer.settle import settle
 from tests import flows
 from tests.recommend.build import (
@@ -347,6 +348,15 @@ def test_remote_cluster_peers_name_their_cluster_and_unobserved_clusters_get_no_
     assert reasons(made) == [(Reason.CLUSTER_ALIEN, Direction.INGRESS)]
     both = recommend([edge(CART, far, "6379/TCP", sides=[Side.SOURCE]), edge(CART, far, "6379/TCP", cluster="west")])
     assert [each.path for each in both.manifests()] == ["default/shop/cart.yaml", "west/shop/redis.yaml"]
+
+
+def test_public_ports_and_hidden_clients_are_pointed_out() -> None:
+    few = [edge(outside(f"203.0.113.{n}"), CART, "8080/TCP") for n in range(MANY_CLIENTS - 1)]
+    assert Topic.MANY_CLIENTS not in topics(recommend(few), "shop/cart")
+    assert Topic.MANY_CLIENTS in topics(recommend([*few, edge(outside("192.0.2.1"), CART, "8080/TCP")]), "shop/cart")
+    assert Topic.MANY_CLIENTS in topics(recommend([edge(outside("192.0.2.0/24"), CART, "8080/TCP")]), "shop/cart")
+    assert Topic.BEHIND_NODES in topics(recommend([edge(REMOTE_NODE, CART, "8080/TCP")]), "shop/cart")
+    assert Topic.BEHIND_NODES not in topics(recommend([edge(CART, REMOTE_NODE, "8080/TCP")]), "shop/cart")
 
 
 def test_settings_per_namespace() -> None:
