@@ -26,6 +26,7 @@ VERBS = {
     "observe": "observe",
     "graph": "graph",
     "recommend": "recommend",
+    "replay": "replay",
 }
 
 EXIT_ERROR, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_PIPE = 2, 3, 130, 141
