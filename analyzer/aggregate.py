@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from analyzer.connection import endpoint_of, observing_cluster, server_l4, side, skip_reason, way
-from analyzer.model.address import truncate
+from analyzer.model.address import known_address, truncate
 from analyzer.model.bounded import BoundedSet
 from analyzer.model.edge import (
     DAY,
@@ -267,7 +267,7 @@ class Aggregator:
         """The edge of an outside address not met before in this shape. Its crowd may have been truncated meanwhile, also by
         another shape, so the cells known so far count only as long as the level stays."""
         assert shape.key is not None
-        key = shape.key
+        key, address = shape.key, known_address(address)
         if key.source.address:
             key = key._replace(source=key.source._replace(address=address))
         else:

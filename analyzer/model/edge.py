@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from analyzer.model.address import LEVELS, family, truncate
+from analyzer.model.address import LEVELS, family, known_address, level_of, truncate
 from analyzer.model.bounded import Bounded, BoundedSet, Samples
 from analyzer.model.flow import Skip, Workload
 from analyzer.model.l4 import L4
@@ -106,7 +106,7 @@ class Activity:
 
     def add(self, time: int, weight: int) -> None:
         """Count `weight` events at `time`."""
-        if not self.weight:
+        if not self.hours:
             self.first = self.last = time
         elif time > self.last:
             self.last = time
@@ -116,10 +116,11 @@ class Activity:
         self.hours |= 1 << (time // HOUR % 24)
 
     def merge(self, other: Activity) -> None:
-        if not other.weight:
+        # The hours tell an empty cell, not the weight: an event may weigh nothing.
+        if not other.hours:
             return
-        self.first = min(self.first, other.first) if self.weight else other.first
-        self.last = max(self.last, other.last) if self.weight else other.last
+        self.first = min(self.first, other.first) if self.hours else other.first
+        self.last = max(self.last, other.last) if self.hours else other.last
         self.weight += other.weight
         self.hours |= other.hours
 
@@ -274,7 +275,8 @@ class GroupKey(NamedTuple):
 
     cluster: str
     inside: Endpoint
-    peer_labels: Labels
+    peer: Endpoint
+    """The outside peers without their addresses."""
     outgoing: bool
     l4: L4
     directed: bool
@@ -333,8 +335,8 @@ class EdgeTable:
 
     def _grouped(self, group_key: GroupKey, key: EdgeKey) -> EdgeStats:
         group = self._groups.setdefault(group_key, Group())
-        address = _outside(key).address
-        level = max(group.level, _level_of(address))
+        address = known_address(_outside(key).address)
+        level = max(group.level, level_of(address))
         if level > group.level:
             self._truncate(group_key, group, level)
         address = truncate(address, group.level)
@@ -343,7 +345,7 @@ class EdgeTable:
             while len(group.addresses) > CROWD and group.level < len(LEVELS[group_key.family]) - 1:
                 self._truncate(group_key, group, group.level + 1)
             address = truncate(address, group.level)
-        return self.edges.setdefault(_with_address(key, address), EdgeStats())
+        return self.edges.setdefault(_edge_of(group_key, address), EdgeStats())
 
     def _truncate(self, group_key: GroupKey, group: Group, level: int) -> None:
         for address in sorted(group.addresses):
@@ -390,25 +392,14 @@ def _group_of(key: EdgeKey) -> GroupKey | None:
     outside, inside = (key.source, key.destination) if key.source.address else (key.destination, key.source)
     if not outside.address:
         return None
-    outgoing = outside is key.destination
-    return GroupKey(key.cluster, inside, outside.labels, outgoing, key.l4, key.directed, family(outside.address))
+    peer, outgoing = outside._replace(address=""), not key.source.address
+    return GroupKey(key.cluster, inside, peer, outgoing, key.l4, key.directed, family(outside.address))
 
 
 def _edge_of(group: GroupKey, address: str) -> EdgeKey:
-    outside = Endpoint(group.peer_labels, address=address)
+    outside = group.peer._replace(address=address)
     ends = (group.inside, outside) if group.outgoing else (outside, group.inside)
     return EdgeKey(group.cluster, *ends, group.l4, group.directed)
-
-
-def _with_address(key: EdgeKey, address: str) -> EdgeKey:
-    if key.source.address:
-        return key._replace(source=key.source._replace(address=address))
-    return key._replace(destination=key.destination._replace(address=address))
-
-
-def _level_of(address: str) -> int:
-    _, slash, length = address.partition("/")
-    return LEVELS[family(address)].index(int(length)) if slash else 0
 
 
 class Status(StrEnum):
