@@ -265,7 +265,8 @@ class Aggregator:
 
     def _outside(self, shape: _Shape, address: str) -> tuple[EdgeStats, Activity]:
         """The edge of an outside address not met before in this shape. Its crowd may have been truncated meanwhile, also by
-        another shape, so the cells known so far count only as long as the level stays."""
+        another shape, and a record may belong to another crowd (a masked address, the other family): the cells known so far
+        count only as long as crowd and level stay."""
         assert shape.key is not None
         key, address = shape.key, known_address(address)
         if key.source.address:
@@ -273,13 +274,11 @@ class Aggregator:
         else:
             key = key._replace(destination=key.destination._replace(address=address))
         stats = self.table.stats(key)
-        if shape.crowd is None:
-            shape.crowd = self.table.crowd(key)
-        level = shape.crowd.level
-        if level != shape.level:
+        crowd = self.table.crowd(key)
+        if crowd is not shape.crowd or crowd.level != shape.level:
+            shape.crowd, shape.level = crowd, crowd.level
             shape.cells.clear()
-            shape.level = level
-        found = shape.cells[truncate(address, level)] = (stats, stats.cell(shape.cell_key))
+        found = shape.cells[truncate(address, crowd.level)] = (stats, stats.cell(shape.cell_key))
         return found
 
     def _evidence(self, shape: _Shape, stats: EdgeStats, flow: Flow) -> None:
