@@ -1,0 +1,25 @@
+"""The policy engine: what Cilium would decide. It knows nothing of traffic records."""
+
+from analyzer.policy.decision import Decision, Outcome, SideDecision, Traffic
+from analyzer.policy.http import DnsQuery, HttpRequest
+from analyzer.policy.lookup import PolicySet, compile_policies
+from analyzer.policy.model import Origin, Policy, PolicyRef
+from analyzer.policy.parse import KINDS, parse
+from analyzer.policy.selector import Peer
+
+__all__ = [
+    "KINDS",
+    "Decision",
+    "DnsQuery",
+    "HttpRequest",
+    "Origin",
+    "Outcome",
+    "Peer",
+    "Policy",
+    "PolicyRef",
+    "PolicySet",
+    "SideDecision",
+    "Traffic",
+    "compile_policies",
+    "parse",
+]
