@@ -219,7 +219,7 @@ def _observed(edge: Edge) -> EdgeOutcome:
         )
         reason = "explicitly denied" if edge.status is Status.DENIED else "no rule allowed it (default deny)"
         sides.append(SideOutcome(Result.DENIED, named, reason) if denied else SideOutcome(Result.ALLOWED))
-    return EdgeOutcome(edge, *sides)
+    return EdgeOutcome(edge, sides[0], sides[1])
 
 
 _POLICY_REASONS = frozenset({0, 133, 181, 189})

@@ -186,9 +186,10 @@ class PolicySet:
                 # Only pods declare ports: a name never stands for one of an outside peer's or a node's (semantics 39).
                 if not entities(server.labels):
                     result = None
-            elif (port := declared.get(name)) is not None and port.protocol == l4.protocol:
-                if l4.port == port.port or port.port < l4.port <= last:
-                    return True
+                continue
+            port = declared.get(name)
+            if port is not None and port.protocol == l4.protocol and port.port <= l4.port <= max(last, port.port):
+                return True
         return result
 
     def _named_ports(self, labels: Labels) -> Mapping[str, L4] | None:
