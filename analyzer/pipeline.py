@@ -62,7 +62,7 @@ def collect(
     time is handed over in one transaction: whenever `due` says so, when the edges become many, and at the end, be it a
     failure. Raises SourceError, StoreError.
     """
-    done, aggregator, positions = Coverage(), Aggregator(), list[Position]()
+    done, aggregator, positions, whole = Coverage(), Aggregator(), list[Position](), True
 
     def flush() -> None:
         table = aggregator.take()
@@ -73,13 +73,17 @@ def collect(
 
     try:
         for batch in batches(sources, keep, store.history):
+            whole = False
             aggregator.add(batch)
             positions.extend([batch.position] if batch.position else [])
+            whole = True
             on_batch(_sum(done, aggregator.table.coverage), len(aggregator.table))
             if due() or len(aggregator.table) >= MAX_EDGES:
                 flush()
     finally:
-        flush()
+        # Half a batch must not get in: reading it again would count that half twice.
+        if whole:
+            flush()
     return done
 
 

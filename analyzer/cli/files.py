@@ -16,7 +16,7 @@ from analyzer.report.model import Report
 if TYPE_CHECKING:
     from analyzer.recommend import Proposal
 
-__all__ = ["REPORT_FILE", "left_over", "save_proposal", "write_documents", "write_text"]
+__all__ = ["REPORT_FILE", "left_over", "make_folder", "save_proposal", "write_documents", "write_text"]
 
 REPORT_FILE = "REPORT.md"
 MANAGED_BY = ("app.kubernetes.io/managed-by", "hubble-analyzer")
@@ -37,7 +37,7 @@ def write_documents(folder: Path, documents: Sequence[Document]) -> list[Path]:
     by_path: dict[str, list[Document]] = {}
     for document in documents:
         by_path.setdefault(document.path, []).append(document)
-    _make(folder)
+    make_folder(folder)
     return [write_text(folder, path, dump(found)) for path, found in by_path.items()]
 
 
@@ -47,7 +47,7 @@ def write_text(folder: Path, path: str, text: str) -> Path:
     if relative.is_absolute() or ".." in relative.parts or not relative.name:
         raise OutputError(f"{path} lies outside of {folder}")
     target = folder / relative
-    _make(target.parent)
+    make_folder(target.parent)
     if not target.parent.resolve().is_relative_to(folder.resolve()):
         raise OutputError(f"{target.parent} leads out of {folder}", hint="remove that link")
     waiting = target.with_name(f".{target.name}.{os.getpid()}")
@@ -84,7 +84,8 @@ def _ours(path: Path) -> bool:
     return False
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and what leads to it. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -45,7 +45,7 @@ def command(inputs: Inputs, where: str, flush_interval: float) -> None:
         hubble-analyzer observe --server localhost:4245 --follow --store flows.db
     """
     from analyzer.cli.interrupt import Interruptible
-    from analyzer.cli.output import finish, show
+    from analyzer.cli.output import called, finish, show
     from analyzer.cli.progress import Progress, note
     from analyzer.cli.reading import fingerprint, opened, selection
     from analyzer.errors import UsageError
@@ -67,5 +67,5 @@ def command(inputs: Inputs, where: str, flush_interval: float) -> None:
     show(Report("observation", "", (coverage_section(coverage),)), err=True)
     if interruptible.interrupted:
         note("Interrupted: everything read until then is in the store.")
-    note(f"{where} holds {edges:,} edges now. Next: hubble-analyzer graph {where}, hubble-analyzer recommend {where}")
+    note(f"{where} holds {edges:,} edges now. Next: {called()} graph {where}, {called()} recommend {where}")
     finish(interruptible.interrupted)

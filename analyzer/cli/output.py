@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from click.exceptions import Exit
 
 from analyzer.report import json, markdown, terminal
 from analyzer.report.model import Report
 
-__all__ = ["INTERRUPTED", "finish", "show"]
+__all__ = ["INTERRUPTED", "called", "finish", "show"]
 
 INTERRUPTED = 130
 NARROWEST, NARRATION = 60, 120
 
 
-def show(report: Report, form: str = "table", *, err: bool = False) -> None:
-    """Print a report as ``table``, ``wide``, ``json`` or ``markdown``. Colour only on a terminal, and not with NO_COLOR."""
+def show(report: Report, form: str = "table", *, err: bool = False, narration: bool = False) -> None:
+    """Print a report as ``table``, ``wide``, ``json`` or ``markdown``. Colour only on a terminal, and not with NO_COLOR.
+
+    What is meant to be read and not processed (`narration`, and all on standard error) is folded even where nobody looks.
+    """
     stream = sys.stderr if err else sys.stdout
     if form == "json":
         text = json.render(report)
@@ -26,7 +30,7 @@ def show(report: Report, form: str = "table", *, err: bool = False) -> None:
         text = markdown.render(report)
     else:
         seen = stream.isatty()
-        piped = NARRATION if err else terminal.PIPE_WIDTH
+        piped = NARRATION if err or narration else terminal.PIPE_WIDTH
         width = max(shutil.get_terminal_size().columns, NARROWEST) if seen else piped
         text = terminal.render(report, width=width, color=seen and not os.environ.get("NO_COLOR"), wide=form == "wide")
     stream.write(text)
@@ -38,3 +42,13 @@ def finish(interrupted: bool, findings: bool = False) -> None:
     code = INTERRUPTED if interrupted else int(findings)
     if code:
         raise Exit(code)
+
+
+def called() -> str:
+    """What the user has to type to run this command again."""
+    if shutil.which("hubble-analyzer"):
+        return "hubble-analyzer"
+    script = Path(sys.argv[0])
+    if script.name == "hubble-analyzer":
+        return os.path.relpath(script) if script.resolve().is_relative_to(Path.cwd()) else str(script)
+    return f"{os.path.basename(sys.executable)} -m analyzer"
