@@ -112,13 +112,16 @@ def edge_keys(draw: st.DrawFn) -> EdgeKey:
     return EdgeKey(draw(st.sampled_from(CLUSTERS)), *ends, draw(st.sampled_from(choices)), directed)
 
 
+PORTS = st.sampled_from(["0", "53", "443", "8080", "40000", "50000"])
+
+
 def texts(width: int) -> st.SearchStrategy[tuple[str, ...]]:
     return st.tuples(*[words(f"{n}-", 3) for n in range(width)])
 
 
 _EVIDENCE: dict[str, st.SearchStrategy[Any]] = {
     "names": words("name"), "queries": words("query"), "services": words("service"), "samples": words("uuid"),
-    "http": texts(4), "allowed_by": texts(4), "denied_by": texts(4), "pairs": texts(2),
+    "http": texts(4), "allowed_by": texts(4), "denied_by": texts(4), "pairs": st.tuples(PORTS, PORTS),
 }  # fmt: skip
 
 
