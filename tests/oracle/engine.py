@@ -91,7 +91,9 @@ def _side(
 
 
 def _managed(party: Party, world: World) -> bool:
-    """Whether this agent enforces policy for the party at all."""
+    """Whether agents of this cluster enforce policy for the party at all."""
+    if (party.labels.get(CLUSTER_KEY, "k8s") or world.options.cluster_name) != world.options.cluster_name:
+        return False
     if "host" in party.reserved:
         return world.options.host_firewall
     return not party.outside and not party.reserved & {"remote-node", "kube-apiserver", "unmanaged"}
