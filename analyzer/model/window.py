@@ -23,7 +23,9 @@ def within(table: EdgeTable, since: int | None, until: int | None) -> EdgeTable:
     """The part of `table` that was active from `since` until just before `until`, both on full UTC hours (ns since the epoch).
 
     Weights and evidence are kept per day and per edge: a cell whose hours are only partly inside the window keeps its whole
-    weight, and an edge its whole evidence. So a window never misses an edge, and its weights are upper bounds.
+    weight, and an edge its whole evidence, such as how much of it was answered. So a window never misses an edge, and its
+    weights are upper bounds. First and last times are exact, or at an hour's edge where the window cuts a cell. The side tables
+    and the counts of records, which have no time, stay those of the whole table. `table` is left as it was.
     Raises UsageError for a bound inside an hour.
     """
     check_hour(since, "--since")
@@ -56,12 +58,17 @@ def within(table: EdgeTable, since: int | None, until: int | None) -> EdgeTable:
 
 
 def _cut(day: int, activity: Activity, since: int | None, until: int | None) -> Activity:
+    """The hours of a cell that lie in the window, and its first and last time moved into those hours."""
     start = day * DAY
     hours = activity.hours & _ALL_HOURS
     if since is not None:
         hours &= _ALL_HOURS << min(max((since - start) // HOUR, 0), 24)
     if until is not None:
         hours &= (1 << min(max((until - start) // HOUR, 0), 24)) - 1
-    first = activity.first if since is None else max(activity.first, since)
-    last = activity.last if until is None else min(activity.last, until - 1)
-    return Activity(activity.weight, hours & _ALL_HOURS, first, last)
+    if not hours or hours == activity.hours:
+        return Activity(activity.weight, hours, activity.first, activity.last)
+    first_hour, last_hour = (hours & -hours).bit_length() - 1, hours.bit_length() - 1
+    # What came last decides whether an edge counts as dropped: a drop at noon must not seem to be one at the window's end.
+    first = max(activity.first, start + first_hour * HOUR)
+    last = min(activity.last, start + (last_hour + 1) * HOUR - 1)
+    return Activity(activity.weight, hours, first, last)

@@ -1,10 +1,15 @@
-"""What the rows of a store hold: edge keys, stats and side tables as MessagePack. read(write(x)) = x."""
+"""What the rows of a store hold: endpoints, edges and side tables as bytes. decode(encode(x)) = x.
+
+Edges are MessagePack, one row each. The rest of a table is compressed JSON: its totals may need more than 64 bits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, wraps
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -15,65 +20,108 @@ from analyzer.model.l4 import L4, Protocol
 from analyzer.model.labels import Label, Labels
 
 __all__ = [
+    "Damaged",
     "EdgeRow",
+    "decode_edge",
     "decode_endpoint",
     "decode_side",
-    "decode_stats",
-    "edge_key",
     "edge_rows",
     "encode_side",
-    "endpoint_row",
+    "encode_text",
 ]
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder().decode
-_TEXT_KEYS = frozenset({"names", "queries", "samples", "services"})
+P = ParamSpec("P")
+T = TypeVar("T")
 
-EdgeRow = tuple[str, bytes, bytes, int, int, bool, bytes]
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+_TEXT_KEYS = frozenset({"names", "queries", "samples", "services"})
+_SIDE_SETS = ("pods", "answers", "service_addresses")
+
+EdgeRow = tuple[bytes, bytes, bytes, int, int, bool, bytes]
 """(observing cluster, source id, destination id, protocol, port, directed, stats)"""
 
 
-def endpoint_row(endpoint: Endpoint) -> tuple[bytes, bytes]:
-    """An endpoint and its id, which is a hash of its content."""
-    labels = [tuple(label) for label in endpoint.labels]
-    body = _encode((labels, endpoint.namespace, endpoint.cluster, endpoint.name, endpoint.address))
-    return blake2b(body, digest_size=16).digest(), body
+class Damaged(Exception):
+    """Bytes that no encoder here wrote."""
 
 
-def decode_endpoint(body: bytes) -> Endpoint:
-    labels, *rest = _decode(body)
+def _checked(decode: Callable[P, T]) -> Callable[P, T]:
+    """Raise Damaged for whatever goes wrong with bytes that cannot be trusted."""
+
+    @wraps(decode)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return decode(*args, **kwargs)
+        except (msgspec.MsgspecError, zlib.error, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise Damaged(f"{decode.__name__}: {error}") from error
+
+    return checked
+
+
+def encode_text(text: str) -> bytes:
+    """Text as it is compared in the database."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _endpoint_values(end: Endpoint) -> tuple[object, ...]:
+    return [tuple(label) for label in end.labels], end.namespace, end.cluster, end.name, end.address
+
+
+def _endpoint(values: Iterable[Any]) -> Endpoint:
+    labels, *rest = values
     return Endpoint(Labels(Label(*label) for label in labels), *rest)
 
 
+@_checked
+def decode_endpoint(body: bytes) -> Endpoint:
+    return _endpoint(_unpack(body))
+
+
 def edge_rows(table: EdgeTable) -> tuple[dict[bytes, bytes], list[EdgeRow]]:
-    """The endpoints of a table by id, and its edges, sorted so that writers meet rows in the same order."""
+    """The endpoints of a table by id, which is a hash of their content, and its edges; both sorted."""
     endpoints: dict[bytes, bytes] = {}
     ids: dict[Endpoint, bytes] = {}
-    rows = []
+    rows: list[EdgeRow] = []
     for key, stats in table.edges.items():
         for end in (key.source, key.destination):
             if end not in ids:
-                ids[end], body = endpoint_row(end)
+                body = _pack(_endpoint_values(end))
+                ids[end] = blake2b(body, digest_size=16).digest()
                 endpoints[ids[end]] = body
         ends = (ids[key.source], ids[key.destination])
-        rows.append((key.cluster, *ends, int(key.l4.protocol), key.l4.port, key.directed, _stats(stats)))
+        l4 = (int(key.l4.protocol), key.l4.port)
+        rows.append((encode_text(key.cluster), *ends, *l4, key.directed, _encode_stats(stats)))
     return dict(sorted(endpoints.items())), sorted(rows)
 
 
-def edge_key(
-    cluster: str, source: Endpoint, destination: Endpoint, protocol: int, port: int, directed: bool
-) -> EdgeKey:
-    return EdgeKey(cluster, source, destination, L4(Protocol(protocol), port), bool(directed))
+@lru_cache(maxsize=4096)
+def _l4(protocol: int, port: int) -> L4:
+    return L4(Protocol(protocol), port)
 
 
-def _stats(stats: EdgeStats) -> bytes:
+@_checked
+def decode_edge(row: EdgeRow, ends: Mapping[bytes, Endpoint]) -> tuple[EdgeKey, EdgeStats]:
+    """The edge of a row, with its ends looked up in `ends`. Raises Damaged."""
+    cluster, source, destination, protocol, port, directed, stats = row
+    key = EdgeKey(
+        bytes(cluster).decode("utf-8", "surrogatepass"),
+        ends[bytes(source)],
+        ends[bytes(destination)],
+        _l4(protocol, port),
+        bool(directed),
+    )
+    return key, _decode_stats(stats)
+
+
+def _encode_stats(stats: EdgeStats) -> bytes:
     activity = [(*key, *cell.values()) for key, cell in sorted(stats.activity.items(), key=lambda item: item[0])]
     weights = [getattr(stats, name) for name in EdgeStats.WEIGHTS]
-    return _encode((activity, weights, {name: _bounded(found) for name, found in stats.evidence()}))
+    return _pack((activity, weights, {name: _bounded(found) for name, found in stats.evidence()}))
 
 
-def decode_stats(body: bytes) -> EdgeStats:
-    activity, weights, evidence = _decode(body)
+def _decode_stats(body: bytes) -> EdgeStats:
+    activity, weights, evidence = _unpack(body)
     stats = EdgeStats()
     for day, side, kind, verdict, reason, *values in activity:
         stats.activity[ActivityKey(day, side, kind, verdict, reason)] = Activity(*values)
@@ -88,46 +136,46 @@ def _bounded(found: Bounded[Any]) -> tuple[list[Any], bool]:
     return sorted(found.items.items()), found.overflow
 
 
-def _fill(target: Bounded[Any], found: Iterable[Any], *, text_keys: bool = False) -> None:
+def _fill(target: Bounded[Any], found: tuple[list[Any], bool], *, text_keys: bool = False) -> None:
     items, overflow = found
     for key, weight in items:
         target.add(key if text_keys else tuple(key), weight)
-    target.overflow = overflow
+    target.overflow = target.overflow or overflow
 
 
 def encode_side(table: EdgeTable) -> bytes:
     """Everything of a table but its edges."""
     coverage = table.coverage
-    return _encode(
-        {
-            "workloads": [(endpoint_row(end)[1], _bounded(found)) for end, found in sorted(table.workloads.items())],
-            "pods": _bounded(table.pods),
-            "answers": _bounded(table.answers),
-            "service_addresses": _bounded(table.service_addresses),
-            "edge_records": coverage.edge_records,
-            "skipped": sorted((int(skip), count) for skip, count in coverage.skipped.items()),
-            "nodes": sorted((*key, *cell.values()) for key, cell in coverage.nodes.items()),
-            "lost": sorted((*key, count) for key, count in coverage.lost.items()),
-            "statuses": sorted((*key, count) for key, count in coverage.statuses.items()),
-        }
-    )
+    workloads = sorted(table.workloads.items(), key=lambda item: item[0])
+    nodes = sorted(coverage.nodes.items(), key=lambda item: item[0])
+    values = {
+        **{name: _bounded(getattr(table, name)) for name in _SIDE_SETS},
+        "workloads": [(_endpoint_values(end), _bounded(found)) for end, found in workloads],
+        "edge_records": coverage.edge_records,
+        "skipped": sorted((int(skip), count) for skip, count in coverage.skipped.items()),
+        "nodes": [(*key, *cell.values()) for key, cell in nodes],
+        "lost": sorted((*key, count) for key, count in coverage.lost.items()),
+        "statuses": sorted((*key, count) for key, count in coverage.statuses.items()),
+    }
+    return zlib.compress(msgspec.json.encode(values), 1)
 
 
+@_checked
 def decode_side(body: bytes) -> EdgeTable:
-    """A table without edges, to be merged."""
-    found = _decode(body)
+    """A table without edges, to be merged. Raises Damaged."""
+    found = msgspec.json.decode(zlib.decompress(body))
     table = EdgeTable()
-    for endpoint, workloads in found["workloads"]:
+    for name in _SIDE_SETS:
+        _fill(getattr(table, name), found[name])
+    for end, workloads in found["workloads"]:
         kept: Bounded[tuple[str, ...]] = Bounded(len(workloads[0]) + 1)
         _fill(kept, workloads)
-        table.add_workloads(decode_endpoint(endpoint), kept)
-    for name in ("pods", "answers", "service_addresses"):
-        _fill(getattr(table, name), found[name])
+        table.add_workloads(_endpoint(end), kept)
     coverage = table.coverage
     coverage.edge_records = found["edge_records"]
     coverage.skipped.update({Skip(skip): count for skip, count in found["skipped"]})
     for node, day, *values in found["nodes"]:
         coverage.nodes[node, day] = Activity(*values)
-    coverage.lost.update({(node, source): count for node, source, count in found["lost"]})
-    coverage.statuses.update({(node, state): count for node, state, count in found["statuses"]})
+    for name in ("lost", "statuses"):
+        getattr(coverage, name).update({(node, number): count for node, number, count in found[name]})
     return table

@@ -1,102 +1,52 @@
-"""Store: the tables, the transactions and the errors of an edge store on SQLite or PostgreSQL. SQL stores, and never reduces."""
+"""Store: appending partial tables, reading them as one, compacting them. SQL keeps rows, and never reduces."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from analyzer.errors import StoreError
 from analyzer.model.edge import EdgeTable, Endpoint
-from analyzer.model.window import within
+from analyzer.model.window import check_hour, within
 from analyzer.sources.base import Position
-from analyzer.store.codec import decode_endpoint, decode_side, decode_stats, edge_key, edge_rows, encode_side
+from analyzer.store.codec import Damaged, decode_edge, decode_endpoint, decode_side, edge_rows, encode_side, encode_text
+from analyzer.store.content import Novelty, novelty
+from analyzer.store.engine import make_engine, shown, spoken_errors, tidy, use_log, writing
+from analyzer.store.schema import BATCH, CONTENT, EDGE, ENDPOINT, META, SIDE, lock, prepare
 
-__all__ = ["Store", "StoreInfo", "looks_like_store"]
+__all__ = ["Store", "StoreInfo"]
 
-VERSION = "1"
-_PREFIX = "hubble_analyzer_"
-_SQLITE_MAGIC = b"SQLite format 3\0"
-_NEW_STORE = "name another path; observe --store makes a new store there"
-
-_tables = sa.MetaData()
-_meta = sa.Table(
-    f"{_PREFIX}meta",
-    _tables,
-    sa.Column("key", sa.String, primary_key=True),
-    sa.Column("value", sa.String, nullable=False),
-)
-_content = sa.Table(
-    f"{_PREFIX}content",
-    _tables,
-    sa.Column("stream", sa.String, primary_key=True),
-    sa.Column("start", sa.BigInteger, primary_key=True),
-    sa.Column("stop", sa.BigInteger, nullable=False),
-    sa.Column("digest", sa.String, nullable=False),
-    sa.Column("selection", sa.String, nullable=False),
-)
-_partial = sa.Table(
-    f"{_PREFIX}partial",
-    _tables,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("side", sa.LargeBinary, nullable=False),
-)
-_endpoint = sa.Table(
-    f"{_PREFIX}endpoint",
-    _tables,
-    sa.Column("id", sa.LargeBinary, primary_key=True),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-)
-_edge = sa.Table(
-    f"{_PREFIX}edge",
-    _tables,
-    sa.Column("partial", sa.BigInteger, nullable=False, index=True),
-    sa.Column("cluster", sa.String, nullable=False),
-    sa.Column("source", sa.LargeBinary, nullable=False),
-    sa.Column("destination", sa.LargeBinary, nullable=False),
-    sa.Column("protocol", sa.Integer, nullable=False),
-    sa.Column("port", sa.Integer, nullable=False),
-    sa.Column("directed", sa.Boolean, nullable=False),
-    sa.Column("stats", sa.LargeBinary, nullable=False),
-)
+_ROWS = 5_000
+"""Rows fetched at a time, so that memory holds the table and not its rows too."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """What a store holds: appended tables not compacted yet, their edge rows, ranges of content read, observing clusters."""
+    """What a store holds: batches appended so far, partial tables since it was compacted, edges, records read, the time of the
+    first and last event (ns since the epoch, None without edges), observing clusters, and bytes on disk."""
 
+    batches: int
     partials: int
-    rows: int
-    contents: int
+    edges: int
+    records: int
+    first: int | None
+    last: int | None
     clusters: tuple[str, ...]
-
-
-def looks_like_store(name: str) -> bool:
-    """Whether a SOURCE is a store: a database URL, or a file that SQLite wrote."""
-    if name.startswith(("postgresql://", "postgresql+psycopg://", "sqlite://")):
-        return True
-    path = Path(name)
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as content:
-            return content.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
-    except OSError:
-        return False
+    size: int
 
 
 class Store:
     """An edge store. Use `open`, and close it or use it in a ``with`` statement. Every method raises StoreError.
 
-    `selection` fingerprints the filters that reading uses: the same content under other filters is other traffic.
+    `selection` fingerprints the filters that reading uses: the same content under other filters is other traffic, and a store
+    that held both would count what passes both twice.
     """
 
     def __init__(self, engine: sa.Engine, where: str, selection: str) -> None:
@@ -105,10 +55,13 @@ class Store:
     @classmethod
     def open(cls, where: str, *, create: bool, selection: str = "") -> Store:
         """Open a SQLite file by its path or a PostgreSQL database by its URL; with `create`, make the store if there is none."""
-        store = cls(_engine(where, create), where, selection)
+        store = cls(make_engine(where, create=create), shown(where), selection)
         try:
-            with store._errors(), store._engine.begin() as connection:
-                store._prepare(connection, create)
+            with spoken_errors(store._where):
+                with (writing if create else _snapshot)(store._engine) as connection:
+                    prepare(connection, store._where, create=create)
+                if create:
+                    use_log(store._engine)
         except BaseException:
             store.close()
             raise
@@ -125,174 +78,181 @@ class Store:
     def close(self) -> None:
         self._engine.dispose()
 
-    def _prepare(self, connection: sa.Connection, create: bool) -> None:
-        names = set(sa.inspect(connection).get_table_names())
-        if _meta.name in names:
-            version = connection.scalar(sa.select(_meta.c.value).where(_meta.c.key == "version"))
-            if version != VERSION:
-                raise StoreError(
-                    f"{self._where}: made by another version of this tool (store version {version}, here {VERSION})",
-                    hint="read it with that version, or observe into a new store",
-                )
-        elif names and connection.dialect.name == "sqlite":
-            raise StoreError(f"{self._where}: a database, but not one of this tool", hint=_NEW_STORE)
-        elif not create:
-            raise StoreError(f"{self._where}: no store in this database", hint="make one: observe SOURCE --store")
-        else:
-            _tables.create_all(connection)
-            connection.execute(_insert(connection, _meta).values(key="version", value=VERSION).on_conflict_do_nothing())
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, OSError) as error:
-            reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
-            hints = {
-                "readonly": "make it writable, or name another path",
-                "full": "free some space and run again: what was stored so far stays",
-                "not a database": _NEW_STORE,
-                "locked": "another process holds it for long; run again",
-            }
-            hint = next((hint for word, hint in hints.items() if word in reason), "")
-            raise StoreError(f"{self._where}: {reason}", hint=hint) from error
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one state throughout; SQLite's always do."""
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "postgresql":
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
-            with connection.begin():
-                yield connection
-
     def history(self, stream: str) -> Sequence[Position]:
-        """What was read of a stream before, in order."""
-        columns = (_content.c.stream, _content.c.start, _content.c.stop, _content.c.digest, _content.c.selection)
-        query = sa.select(*columns).where(_content.c.stream == stream).order_by(_content.c.start)
-        with self._errors(), self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        if any(row.selection != self._selection for row in rows):
+        """What was read of a stream before, in order. Raises StoreError if it was read with other filters."""
+        with spoken_errors(self._where), _snapshot(self._engine) as connection:
+            return self._known(connection, CONTENT.c.stream == stream, self._selection)
+
+    def append(
+        self,
+        table: EdgeTable,
+        positions: Sequence[Position] = (),
+        *,
+        batch_id: str | None = None,
+        selection: str | None = None,
+    ) -> bool:
+        """Add a partial table and what content it covers, in one transaction: all of it or nothing.
+
+        False if there was nothing to add: the table is empty, its positions were all read before, or the `batch_id`, which
+        names a batch that has no position, was used before. Such a batch counts nothing. `selection` overrides the store's.
+        Raises StoreError if only some of the content was read before, which needs another process that reads the same.
+        """
+        if table == EdgeTable() and not positions and batch_id is None:
+            return False
+        filters = self._selection if selection is None else selection
+        with spoken_errors(self._where), writing(self._engine) as connection:
+            lock(connection)
+            if not self._is_new(connection, positions, batch_id, filters):
+                return False
+            _insert_batch(connection, batch_id)
+            _insert_content(connection, positions, filters)
+            _insert_table(connection, table)
+        return True
+
+    def _is_new(
+        self, connection: sa.Connection, positions: Sequence[Position], batch_id: str | None, filters: str
+    ) -> bool:
+        if batch_id is not None:
+            named = sa.select(BATCH.c.number).where(BATCH.c.name == encode_text(batch_id))
+            if connection.execute(named).first() is not None:
+                return False
+        known: list[Position] = []
+        for stream in sorted({each.stream for each in positions}):
+            ranges = [(each.start, each.end) for each in positions if each.stream == stream]
+            first, last = min(start for start, _ in ranges), max(end for _, end in ranges)
+            # One row tells the filters of a stream: all of its content was read with the same ones.
+            self._known(connection, CONTENT.c.stream == stream, filters, limit=1)
+            near = sa.and_(CONTENT.c.stream == stream, CONTENT.c.start < last, CONTENT.c.stop > first)
+            known.extend(self._known(connection, near, filters))
+        found = novelty(positions, known)
+        if found is Novelty.BOTH:
+            raise StoreError(
+                f"{self._where}: another process has read the same content into this store meanwhile",
+                hint="run again: what is missing is read then, and nothing counts twice",
+            )
+        return found is Novelty.NEW
+
+    def _known(
+        self, connection: sa.Connection, which: sa.ColumnElement[bool], filters: str, limit: int | None = None
+    ) -> list[Position]:
+        columns = (CONTENT.c.stream, CONTENT.c.start, CONTENT.c.stop, CONTENT.c.digest, CONTENT.c.selection)
+        rows = connection.execute(sa.select(*columns).where(which).order_by(CONTENT.c.start).limit(limit)).all()
+        if any(row.selection != filters for row in rows):
             raise StoreError(
                 f"{self._where}: this content was read into the store before, with other filters",
                 hint="use the same filters, or a new store",
             )
         return [Position(*row[:4]) for row in rows]
 
-    def append(self, table: EdgeTable, positions: Sequence[Position] = ()) -> None:
-        """Add a partial table and what content it covers, in one transaction: all of it or nothing.
-
-        Raises StoreError if any of the content is there already, which only another process reading the same can bring about.
-        """
-        if not (table.edges or table.coverage.records or positions):
-            return
-        try:
-            with self._errors(), self._engine.begin() as connection:
-                self._append(connection, table, positions)
-        except StoreError as error:
-            if isinstance(error.__cause__, IntegrityError):
-                raise StoreError(
-                    f"{self._where}: another process has read the same content into this store meanwhile",
-                    hint="run again: what is missing is read then, and nothing counts twice",
-                ) from error
-            raise
-
-    def _append(self, connection: sa.Connection, table: EdgeTable, positions: Sequence[Position]) -> None:
-        if positions:
-            rows = [
-                {"stream": stream, "start": start, "stop": end, "digest": digest, "selection": self._selection}
-                for stream, start, end, digest in sorted(positions)
-            ]
-            connection.execute(sa.insert(_content), rows)
-        number = connection.execute(sa.insert(_partial).values(side=encode_side(table))).inserted_primary_key[0]  # type: ignore[index]
-        endpoints, edges = edge_rows(table)
-        if endpoints:
-            bodies = [{"id": key, "body": body} for key, body in endpoints.items()]
-            connection.execute(_insert(connection, _endpoint).on_conflict_do_nothing(), bodies)
-        if edges:
-            names = ("cluster", "source", "destination", "protocol", "port", "directed", "stats")
-            values = [{"partial": number, **dict(zip(names, row, strict=True))} for row in edges]
-            connection.execute(sa.insert(_edge), values)
-
     def read(self, *, since: int | None = None, until: int | None = None, clusters: Collection[str] = ()) -> EdgeTable:
-        """The whole store as one table, or a window of it (see `analyzer.model.window`), of all or some observing clusters."""
-        with self._errors(), self._snapshot() as connection:
-            table, _ = self._read(connection, clusters)
+        """The whole store as one table, or a window of it (`analyzer.model.window.within`; UsageError for a bound inside an
+        hour), of all or some observing clusters. The coverage and the side tables are always those of the whole store.
+        """
+        check_hour(since, "--since")
+        check_hour(until, "--until")
+        with spoken_errors(self._where), _snapshot(self._engine) as connection:
+            table = self._read(connection, clusters)
         return within(table, since, until)
 
-    def _read(self, connection: sa.Connection, clusters: Collection[str] = ()) -> tuple[EdgeTable, int]:
-        # One consistent view: later appends are left out everywhere.
-        last = connection.scalar(sa.select(sa.func.max(_partial.c.id))) or 0
-        table = EdgeTable()
-        for (side,) in connection.execute(sa.select(_partial.c.side).where(_partial.c.id <= last)):
-            table.merge(decode_side(side))
-        ends: dict[bytes, Endpoint] = {
-            key: decode_endpoint(body) for key, body in connection.execute(sa.select(_endpoint.c.id, _endpoint.c.body))
-        }
-        query = sa.select(*[column for column in _edge.c if column.name != "partial"]).where(_edge.c.partial <= last)
+    def _read(self, connection: sa.Connection, clusters: Collection[str] = ()) -> EdgeTable:
+        table, ends = EdgeTable(), dict[bytes, Endpoint]()
+        which = sa.select(EDGE)
         if clusters:
-            query = query.where(_edge.c.cluster.in_(sorted(clusters)))
-        for cluster, source, destination, protocol, port, directed, stats in connection.execute(query):
-            key = edge_key(cluster, ends[bytes(source)], ends[bytes(destination)], protocol, port, directed)
-            table.stats(key).merge(decode_stats(stats))
-        return table, last
+            which = which.where(EDGE.c.cluster.in_(sorted(map(encode_text, clusters))))
+        try:
+            for row in _rows(connection, sa.select(SIDE.c.body)):
+                table.merge(decode_side(row.body))
+            for row in _rows(connection, sa.select(ENDPOINT)):
+                ends[bytes(row.id)] = decode_endpoint(row.body)
+            for row in _rows(connection, which):
+                key, stats = decode_edge(tuple(row), ends)
+                table.stats(key).merge(stats)
+        except Damaged as error:
+            hint = "restore a copy of it, or read the flows into a new store"
+            raise StoreError(f"{self._where}: damaged: {error}", hint=hint) from error
+        return table
 
     def compact(self) -> None:
-        """Replace all partial tables by their merge. What content was read stays known."""
-        with self._errors(), self._snapshot() as connection:
-            # A write first, so that no other process writes until this one is done.
-            connection.execute(sa.update(_meta).where(_meta.c.key == "version").values(value=VERSION))
-            table, last = self._read(connection)
-            connection.execute(sa.delete(_edge).where(_edge.c.partial <= last))
-            connection.execute(sa.delete(_partial).where(_partial.c.id <= last))
-            self._append(connection, table, ())
+        """Replace all partial tables by their merge, and give the space back. What content was read stays known."""
+        with spoken_errors(self._where):
+            with writing(self._engine) as connection:
+                lock(connection)
+                table = self._read(connection)
+                for rows in (EDGE, ENDPOINT, SIDE):
+                    connection.execute(sa.delete(rows))
+                _insert_table(connection, table)
+            tidy(self._engine)
 
     def info(self) -> StoreInfo:
-        """Totals for people."""
-        with self._errors(), self._engine.connect() as connection:
-            counts = [
-                connection.scalar(sa.select(sa.func.count()).select_from(each)) or 0
-                for each in (_partial, _edge, _content)
+        """Totals for people. Reads the whole store."""
+        with spoken_errors(self._where), _snapshot(self._engine) as connection:
+            batches, partials = (_count(connection, each) for each in (BATCH, SIDE))
+            table = self._read(connection)
+            size = self._size(connection)
+        stats = [found for found in table.edges.values() if found.activity]
+        return StoreInfo(
+            batches,
+            partials,
+            len(table.edges),
+            table.coverage.records,
+            min((found.first for found in stats), default=None),
+            max((found.last for found in stats), default=None),
+            tuple(sorted({key.cluster for key in table.edges})),
+            size,
+        )
+
+    @staticmethod
+    def _size(connection: sa.Connection) -> int:
+        if connection.dialect.name == "postgresql":
+            sizes = [
+                sa.func.pg_total_relation_size(sa.cast(each.name, postgresql.REGCLASS))
+                for each in META.metadata.sorted_tables
             ]
-            clusters = connection.scalars(sa.select(_edge.c.cluster).distinct().order_by(_edge.c.cluster)).all()
-        return StoreInfo(counts[0], counts[1], counts[2], tuple(clusters))
+            return sum(int(connection.scalar(sa.select(size)) or 0) for size in sizes)
+        path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
+        return sum(os.path.getsize(name) for name in (path, f"{path}-wal") if os.path.exists(name))
 
 
-def _insert(connection: sa.Connection, table: sa.Table) -> Any:
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+@contextmanager
+def _snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that reads, and sees one state throughout. SQLite's always do."""
+    with engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with connection.begin():
+            yield connection
 
 
-def _engine(where: str, create: bool) -> sa.Engine:
-    if where.startswith(("postgresql://", "postgresql+psycopg://")):
-        try:
-            return sa.create_engine(where.replace("postgresql://", "postgresql+psycopg://", 1))
-        except ModuleNotFoundError:
-            raise StoreError(
-                "a PostgreSQL store needs psycopg", hint="pip install 'hubble-analyzer[postgres]'"
-            ) from None
-        except SQLAlchemyError as error:
-            raise StoreError(f"not a database URL: {error}") from None
-    path = Path(where.removeprefix("sqlite:///"))
-    if path.is_dir():
-        raise StoreError(f"{where}: a folder, not a store", hint="name a file in it, such as flows.db")
-    if path.exists() and path.stat().st_size and not looks_like_store(str(path)):
-        raise StoreError(f"{where}: not a store", hint=_NEW_STORE)
-    if not create and not path.exists():
-        raise StoreError(f"{where}: no such store", hint=f"make one: hubble-analyzer observe SOURCE --store {where}")
-    if not path.parent.exists():
-        raise StoreError(f"{where}: the folder {path.parent} does not exist", hint="make it first")
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
-    return engine
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+    return iter(connection.execute(query, execution_options={"yield_per": _ROWS}))
 
 
-def _on_connect(connection: Any, record: object) -> None:
-    # SQLAlchemy says BEGIN itself (below): the driver would say it too late for a read that must stay consistent.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
+def _count(connection: sa.Connection, table: sa.Table) -> int:
+    return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
 
 
-def _on_begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+def _insert_batch(connection: sa.Connection, name: str | None) -> None:
+    last = connection.scalar(sa.select(sa.func.max(BATCH.c.number))) or 0
+    connection.execute(sa.insert(BATCH).values(number=last + 1, name=None if name is None else encode_text(name)))
+
+
+def _insert_content(connection: sa.Connection, positions: Sequence[Position], selection: str) -> None:
+    rows = [
+        {"stream": stream, "start": start, "stop": end, "digest": digest, "selection": selection}
+        for stream, start, end, digest in sorted(positions)
+        if end > start
+    ]
+    if rows:
+        connection.execute(sa.insert(CONTENT), rows)
+
+
+def _insert_table(connection: sa.Connection, table: EdgeTable) -> None:
+    endpoints, edges = edge_rows(table)
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    if endpoints:
+        bodies: list[Mapping[str, object]] = [{"id": key, "body": body} for key, body in endpoints.items()]
+        connection.execute(dialect.insert(ENDPOINT).on_conflict_do_nothing(), bodies)
+    if edges:
+        names = [column.name for column in EDGE.c]
+        connection.execute(sa.insert(EDGE), [dict(zip(names, row, strict=True)) for row in edges])
+    connection.execute(sa.insert(SIDE).values(body=encode_side(table)))
