@@ -109,6 +109,8 @@ def _sqlite(path: Path, create: bool) -> sa.Engine:
 
 
 def _check_path(path: Path, create: bool) -> None:
+    if "\0" in str(path):
+        raise ValueError("no file can have this name")
     if path.is_dir():
         raise StoreError(f"{path}: a folder, not a store", hint="name a file in it, such as flows.db")
     if not path.parent.is_dir():
