@@ -333,6 +333,13 @@ class EdgeTable:
         found = self.edges[key] = EdgeStats()
         return found
 
+    def give(self, key: EdgeKey, stats: EdgeStats) -> None:
+        """Merge `stats` into the edge of `key` and own them from now on: who gives them must not use them again."""
+        if _outside(key).address or key in self.edges:
+            self.stats(key).merge(stats)
+        else:
+            self.edges[key] = stats
+
     def _grouped(self, group_key: GroupKey, key: EdgeKey) -> EdgeStats:
         group = self._groups.setdefault(group_key, Group())
         address = known_address(_outside(key).address)

@@ -6,7 +6,7 @@ Edges are MessagePack, one row each. The rest of a table is compressed JSON: its
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, wraps
 from hashlib import blake2b
 from typing import Any, ParamSpec, TypeVar
@@ -28,6 +28,7 @@ __all__ = [
     "edge_rows",
     "encode_side",
     "encode_text",
+    "endpoint_rows",
 ]
 
 P = ParamSpec("P")
@@ -78,21 +79,24 @@ def decode_endpoint(body: bytes) -> Endpoint:
     return _endpoint(_unpack(body))
 
 
-def edge_rows(table: EdgeTable) -> tuple[dict[bytes, bytes], list[EdgeRow]]:
-    """The endpoints of a table by id, which is a hash of their content, and its edges; both sorted."""
-    endpoints: dict[bytes, bytes] = {}
-    ids: dict[Endpoint, bytes] = {}
-    rows: list[EdgeRow] = []
-    for key, stats in table.edges.items():
+def endpoint_rows(table: EdgeTable) -> dict[Endpoint, tuple[bytes, bytes]]:
+    """The endpoints of a table with their rows: an id, which is a hash of their content, and the content."""
+    found: dict[Endpoint, tuple[bytes, bytes]] = {}
+    for key in table.edges:
         for end in (key.source, key.destination):
-            if end not in ids:
+            if end not in found:
                 body = _pack(_endpoint_values(end))
-                ids[end] = blake2b(body, digest_size=16).digest()
-                endpoints[ids[end]] = body
-        ends = (ids[key.source], ids[key.destination])
-        l4 = (int(key.l4.protocol), key.l4.port)
-        rows.append((encode_text(key.cluster), *ends, *l4, key.directed, _encode_stats(stats)))
-    return dict(sorted(endpoints.items())), sorted(rows)
+                found[end] = blake2b(body, digest_size=16).digest(), body
+    return found
+
+
+def edge_rows(table: EdgeTable, ids: Mapping[Endpoint, bytes]) -> Iterator[EdgeRow]:
+    """The edges of a table as rows, one by one."""
+    for key, stats in table.edges.items():
+        cluster, source, destination, l4, directed = key
+        yield (
+            encode_text(cluster), ids[source], ids[destination], int(l4.protocol), l4.port, directed, _encode_stats(stats),
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
