@@ -69,6 +69,7 @@ CIDRS = [
     "198.51.100.0/24",
 ]
 CIDRS6 = ["::/0", "2001:db8::/32", "2001:db8:1::/48"]
+GROUP_BY_LABEL = {"cidrGroupSelector": {"matchExpressions": [{"key": "kind", "operator": "In", "values": ["partner"]}]}}
 EXCEPT = ["192.0.2.128/25", "192.0.2.7/32", "192.0.2.0/24", "10.0.1.0/24"]
 ADDRESSES, ADDRESSES6 = ["192.0.2.7", "192.0.2.200", "198.51.100.1", "203.0.113.5"], ["2001:db8::7", "2001:db8:1::9"]
 NAMES = ["example.com", "api.example.com", "a.b.example.com", "subexample.com", "www.cilium.test"]
@@ -131,6 +132,8 @@ def _port(draw: st.DrawFn, *, l7: bool = False) -> Doc:
         if found["port"] == "8080" and draw(st.booleans()):
             found["endPort"] = 8090
         return found
+    if draw(st.integers(0, 9)) == 9:
+        return {"port": "0", "protocol": draw(st.sampled_from(["GRE", "VRRP"]))}
     found = {
         "port": draw(st.sampled_from(["80", "443", "8080", "9090", "53", "0", "0120", "web", "WEB", "metrics", "dns"]))
     }
@@ -151,7 +154,8 @@ def _to_ports(draw: st.DrawFn, *, egress: bool, l7: bool) -> Doc:
     if kind == "dns" and egress:
         names = draw(st.lists(_names(), min_size=1, max_size=2))
         return {"ports": [{"port": "53", "protocol": draw(st.sampled_from(["UDP", "ANY"]))}], "rules": {"dns": names}}
-    return {"ports": draw(st.lists(_port(), min_size=1, max_size=3))}
+    found: Doc = {"ports": draw(st.lists(_port(), min_size=1, max_size=3))}
+    return draw(_seldom(st.just(found), {**found, "serverNames": ["api.example.com"]})) if l7 else found
 
 
 def _names() -> st.SearchStrategy[Doc]:
@@ -162,7 +166,7 @@ def _names() -> st.SearchStrategy[Doc]:
 @st.composite
 def _cidr_set(draw: st.DrawFn) -> Doc:
     if draw(st.integers(0, 5)) == 5:
-        return draw(st.sampled_from([{"cidrGroupRef": "partners"}, {"cidrGroupRef": "unknown"}]))
+        return draw(st.sampled_from([{"cidrGroupRef": "partners"}, {"cidrGroupRef": "unknown"}, GROUP_BY_LABEL]))
     cidr = draw(st.sampled_from(["0.0.0.0/0", "192.0.2.0/24", "10.0.0.0/8", "::/0"]))
     found: Doc = {"cidr": cidr}
     inside = {"0.0.0.0/0": EXCEPT, "192.0.2.0/24": EXCEPT[:3], "10.0.0.0/8": EXCEPT[3:], "::/0": CIDRS6[1:]}[cidr]
@@ -189,11 +193,11 @@ def _peers(word: str, *, deny: bool) -> st.SearchStrategy[Doc]:
 
 
 @st.composite
-def _item(draw: st.DrawFn, word: str, *, deny: bool) -> Doc | None:
+def _item(draw: st.DrawFn, word: str, *, deny: bool, l7: bool) -> Doc | None:
     layer4 = draw(st.sampled_from(["none", "ports", "ports", "ports", "icmp"]))
     found: Doc = dict(draw(_peers(word, deny=deny))) if layer4 == "none" or draw(st.booleans()) else {}
     if layer4 == "ports":
-        lists = st.lists(_to_ports(egress=word == "to", l7=not deny), min_size=1, max_size=2)
+        lists = st.lists(_to_ports(egress=word == "to", l7=l7 and not deny), min_size=1, max_size=2)
         found["toPorts"] = draw(_seldom(lists, [], None, [{}], [{"ports": []}]))
     if layer4 == "icmp":
         types = st.sampled_from([{"type": kind} for kind in ICMP_TYPES if kind != 128])
@@ -207,13 +211,13 @@ def _item(draw: st.DrawFn, word: str, *, deny: bool) -> Doc | None:
 @st.composite
 def _spec(draw: st.DrawFn, *, namespaced: bool) -> Doc:
     found: Doc = {"endpointSelector": draw(st.one_of(st.just({}), selectors(PLAIN_KEYS, most=1), selectors(most=2)))}
-    if not namespaced and draw(st.integers(0, 7)) == 7:
+    node = not namespaced and draw(st.integers(0, 7)) == 7
+    if node:
         found = {"nodeSelector": draw(st.sampled_from([{}, {"matchLabels": {"role": "worker"}}]))}
     names = ["ingress", "egress", "ingress", "egress", "ingressDeny", "egressDeny"]
     for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True)):
-        items = st.lists(
-            _item("from" if name.startswith("in") else "to", deny=name.endswith("Deny")), min_size=1, max_size=2
-        )
+        word, deny = "from" if name.startswith("in") else "to", name.endswith("Deny")
+        items = st.lists(_item(word, deny=deny, l7=not node), min_size=1, max_size=2)
         found[name] = draw(_seldom(items, [{}], [], None))
     if draw(st.integers(0, 2)) == 2:
         switches = st.dictionaries(st.sampled_from(["ingress", "egress"]), st.booleans(), max_size=2)
@@ -309,6 +313,7 @@ def worlds(draw: st.DrawFn) -> World:
         enforcement=draw(_seldom(st.just("default"), "always", "never")),
         ipv6=draw(_seldom(st.just(False), True)),
         host_firewall=draw(_seldom(st.just(False), True)),
+        cidr_match_nodes=draw(_seldom(st.just(False), True)),
         any_cluster=draw(_seldom(st.just(False), True)),
     )
     groups = {"partners": {"cidrs": ["198.51.100.0/24", "192.0.2.7/32"], "labels": {"kind": "partner"}}}
@@ -318,10 +323,10 @@ def worlds(draw: st.DrawFn) -> World:
 @st.composite
 def _pod(draw: st.DrawFn, number: int, namespace: str, app: str, tier: str | None) -> Doc:
     cluster, account = draw(_seldom(st.just("default"), "other")), draw(st.sampled_from(["default", "robot"]))
-    labels = [f"k8s:app={app}", f"k8s:{NAMESPACE}={namespace}", f"k8s:{CLUSTER}={cluster}"]
+    source = draw(_seldom(st.just("k8s"), "container"))  # one of them: Cilium keeps one label for each key
+    labels = [f"{source}:app={app}", f"k8s:{NAMESPACE}={namespace}", f"k8s:{CLUSTER}={cluster}"]
     labels += [f"k8s:tier={tier}"] if tier is not None else []
     labels += [f"k8s:io.cilium.k8s.policy.serviceaccount={account}"]
-    labels += draw(_seldom(st.just([]), ["container:app=a"]))
     ports = {name: draw(st.sampled_from(many)) for name, many in NAMED_PORTS.items() if draw(st.booleans())}
     named = {name: {"port": port.port, "proto": str(port.protocol)} for name, port in ports.items()}
     return {"labels": labels, "ip": f"10.0.{number % 2}.{number + 1}", "namedPorts": named}
@@ -334,15 +339,16 @@ def flows(draw: st.DrawFn, world: World) -> Doc:
     outside += ["reserved:world-ipv4", "reserved:world-ipv6"] if world.dual else ["reserved:world"]
     outside += [{"fqdn": name, "ip": ips[0]} for name, ips in world.fqdns.items()]
     outside += [{"cidr": "203.0.113.1", "labels": ["reserved:kube-apiserver"]}]
+    outside += [{"cidr": "172.18.0.3", "labels": ["reserved:remote-node"]}]
     peers = st.one_of(st.sampled_from([f"reserved:{name}" for name in RESERVED]), st.sampled_from(outside))
     ends = [draw(st.sampled_from([*world.endpoints])), draw(st.one_of(st.sampled_from([*world.endpoints]), peers))]
     if draw(st.booleans()):
         ends.reverse()
     found: Doc = {"src": ends[0], "dst": ends[1], "proto": "TCP", "port": draw(st.sampled_from(PORTS))}
-    found["proto"] = draw(st.sampled_from([*["TCP"] * 5, "UDP", "UDP", "SCTP", "ICMP", "ICMPv6", "GRE"]))
+    found["proto"] = draw(st.sampled_from([*["TCP"] * 5, "UDP", "UDP", "SCTP", "ICMP", "ICMPv6", "GRE", "VRRP"]))
     if found["proto"].startswith("ICMP"):
         found |= {"port": 0, "icmpType": draw(st.sampled_from([0, 3, 8, 128]))}
-    elif found["proto"] == "GRE":
+    elif found["proto"] in ("GRE", "VRRP"):
         found["port"] = 0
     elif found["port"] == 53:
         found |= draw(_seldom(st.sampled_from(NAMES).map(lambda name: {"l7": {"dns": name}}), {}))

@@ -149,6 +149,8 @@ def _in_cidr(cidr: str, peer: Party, world: World) -> bool:
     if peer.ip:
         address = ip_address(peer.ip)
         return address.version == network.version and address in network
+    if nodes:
+        return False
     family = {"world-ipv4": 4, "world-ipv6": 6}.get(next(iter(peer.reserved)), 0 if world.dual else 4)
     return network.prefixlen == 0 and network.version == family
 

@@ -1,4 +1,7 @@
-"""refusal: why the agent would not take a policy document. One complaint is enough to drop all of its rules."""
+"""refusal: why the agent would not take a policy document. One complaint is enough to drop all of its rules.
+
+As in Cilium's `pkg/policy/api/rule_validation.go` and `pkg/k8s/apis/cilium.io/v2`.
+"""
 
 from __future__ import annotations
 
@@ -126,9 +129,11 @@ def _cidr_set(wanted: Doc) -> Iterator[str]:
     if bool(cidr) + bool(wanted.get("cidrGroupRef")) + (selector is not None) != 1:
         yield "not one of cidr, cidrGroupRef, cidrGroupSelector"
     yield from _selector(selector or {})
-    if not all(_is_cidr(each) for each in [*([cidr] if cidr else []), *holes]):
+    if not cidr:
+        return
+    if not all(_is_cidr(each) for each in [cidr, *holes]):
         yield "CIDR"
-    elif cidr:
+    else:
         whole = ip_network(cidr, strict=False)
         for hole in (ip_network(each, strict=False) for each in holes):
             if hole.version != whole.version or not hole.subnet_of(whole):  # type: ignore[arg-type]
@@ -147,6 +152,8 @@ def _icmps(item: Doc) -> Iterator[str]:
     if item.get("icmps") and item.get("toPorts"):
         yield "icmps beside toPorts"
     for each in item.get("icmps") or ():
+        if len((each or {}).get("fields") or ()) > 40:
+            yield "more than 40 fields"
         for wanted in (each or {}).get("fields") or ():
             family, kind = wanted.get("family") or "IPv4", wanted.get("type")
             if family not in ICMP_TYPES:
@@ -158,14 +165,17 @@ def _icmps(item: Doc) -> Iterator[str]:
 def _to_ports(item: Doc, direction: str, options: AgentOptions, *, host: bool) -> Iterator[str]:
     ports, rules = item.get("ports") or (), item.get("rules") or {}
     kinds = [kind for kind in ("http", "dns") if rules.get(kind)]
+    names = item.get("serverNames") or ()
     if len(ports) > 40:
         yield "more than 40 ports"
-    if len(kinds) > 1:
+    if kinds and None not in (rules.get("http"), rules.get("dns")):
         yield "two kinds of L7 rules"
-    if kinds and item.get("serverNames") and not item.get("terminatingTLS"):
-        yield "serverNames beside L7 rules"
-    if direction == "ingress" and (item.get("listener") or kinds == ["dns"] or (host and kinds)):
+    if "" in names or (kinds and names and not item.get("terminatingTLS")):
+        yield "serverNames empty or beside L7 rules"
+    if direction == "ingress" and (item.get("listener") or kinds == ["dns"]):
         yield "not on ingress"
+    if kinds and (item.get("listener") or (host and (direction == "ingress" or kinds == ["http"]))):
+        yield "L7 rules beside a listener or on a node"
     if kinds == ["dns"] and not ports:
         yield "DNS rules without ports"
     for port in ports:
@@ -188,6 +198,8 @@ def _port(wanted: Doc, kinds: list[str], options: AgentOptions) -> Iterator[str]
         yield f"port name {text}"
     if not PROTOCOLS.fullmatch(protocol):
         yield f"protocol {protocol}"
+    if protocol in ("vrrp", "igmp") and not named and text not in ("", "0"):
+        yield "a port of a protocol without ports"
     if kinds == ["http"] and protocol != "tcp":
         yield "L7 rules for TCP only"
     if named or not text:

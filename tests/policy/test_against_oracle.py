@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -104,3 +105,68 @@ def test_the_engine_refuses_as_the_oracle(document: Mapping[str, Any]) -> None:
         assert refused is not None
     else:
         assert refused is None
+
+
+WEB = {"port": "80", "protocol": "TCP"}
+REFUSED: list[tuple[str, Doc]] = [
+    (
+        "HTTP rules on a node's egress",
+        {"nodeSelector": {}, "egress": [{"toPorts": [{"ports": [WEB], "rules": {"http": [{}]}}]}]},
+    ),
+    (
+        "HTTP rules beside an empty list of DNS rules",
+        {"endpointSelector": {}, "egress": [{"toPorts": [{"ports": [WEB], "rules": {"http": [{}], "dns": []}}]}]},
+    ),
+    (
+        "an empty server name",
+        {"endpointSelector": {}, "egress": [{"toPorts": [{"ports": [WEB], "serverNames": [""]}]}]},
+    ),
+    (
+        "HTTP rules beside a listener",
+        {
+            "endpointSelector": {},
+            "egress": [{"toPorts": [{"ports": [WEB], "listener": {"name": "l"}, "rules": {"http": [{}]}}]}],
+        },
+    ),
+    ("a port of VRRP", {"endpointSelector": {}, "egress": [{"toPorts": [{"ports": [{**WEB, "protocol": "VRRP"}]}]}]}),
+    (
+        "more than 40 ICMP types",
+        {"endpointSelector": {}, "egress": [{"icmps": [{"fields": [{"type": kind} for kind in range(41)]}]}]},
+    ),
+]
+ACCEPTED: list[tuple[str, Doc]] = [
+    (
+        "server names on a node",
+        {"nodeSelector": {}, "ingress": [{"toPorts": [{"ports": [WEB], "serverNames": ["a.test"]}]}]},
+    ),
+    (
+        "DNS rules on a node's egress",
+        {
+            "nodeSelector": {},
+            "egress": [{"toPorts": [{"ports": [{"port": "53"}], "rules": {"dns": [{"matchPattern": "*"}]}}]}],
+        },
+    ),
+]
+OPEN = {name for name, _ in REFUSED} | {"server names on a node"}
+"""What the engine does not check yet, or checks too strictly."""
+
+
+def _open(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.xfail(strict=True, reason="the engine differs here")] if name in OPEN else []
+
+
+@pytest.mark.parametrize(
+    ("spec", "refused"),
+    [pytest.param(spec, True, id=name, marks=_open(name)) for name, spec in REFUSED]
+    + [pytest.param(spec, False, id=name, marks=_open(name)) for name, spec in ACCEPTED],
+)
+def test_what_the_vectors_do_not_say_about_refusals(spec: Doc, refused: bool) -> None:
+    """As in Cilium's `pkg/policy/api/rule_validation.go` (`Rule.Validate`)."""
+    document = {"kind": "CiliumClusterwideNetworkPolicy", "metadata": {"name": "p"}, "spec": spec}
+    assert bool(refusal(document, AgentOptions())) is refused
+    try:
+        parse({"apiVersion": "cilium.io/v2", **document})
+    except PolicyError:
+        assert refused
+    else:
+        assert not refused
