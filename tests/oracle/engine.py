@@ -33,7 +33,10 @@ def allowed(
     l4: L4,
     world: World = NOWHERE,
 ) -> bool:
-    """Whether traffic passes from `source` to `destination`, each given as (labels, ip, DNS names)."""
+    """Whether traffic passes from `source` to `destination`, each given as (labels, ip, DNS names).
+
+    The labels are complete, as an agent reports them: a pod's cluster and the labels of its namespace are among them.
+    """
     flow = {"proto": str(l4.protocol), "port": l4.port, "icmpType": l4.port}
     ends = [Party(Labels.of(labels), ip, names) for labels, ip, names in (source, destination)]
     return decide_between(policies, world, ends[0], ends[1], flow)[2] != "D"
