@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -74,3 +76,16 @@ def test_a_reader_sees_whole_batches_only(where: str) -> None:
         seen += 1
     finish(*writers)
     assert seen > 1
+
+
+def test_many_open_a_new_store_at_once(where: str) -> None:
+    together = threading.Barrier(8)
+
+    def make(_: int) -> None:
+        together.wait()
+        Store.open(where, create=True).close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, range(8)))
+    with Store.open(where, create=False) as store:
+        assert store.read() == EdgeTable()
