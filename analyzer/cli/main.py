@@ -27,6 +27,7 @@ VERBS = {
     "graph": "graph",
     "recommend": "recommend",
     "replay": "replay",
+    "demo": "demo",
 }
 
 EXIT_ERROR, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_PIPE = 2, 3, 130, 141
