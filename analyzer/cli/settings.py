@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ __all__ = ["config_option", "defaults_from"]
 
 
 def _places() -> tuple[Path, ...]:
-    """Where the hubble CLI looks, in its order (Cilium hubble/pkg/defaults)."""
-    config_home = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return (
-        Path("config.yaml"),
-        Path(config_home) / "hubble" / "config.yaml",
-        Path(os.path.expanduser("~")) / ".hubble" / "config.yaml",
-    )
+    """Where the hubble CLI looks, in its order (Cilium hubble/pkg/defaults, with the folder of Go's os.UserConfigDir)."""
+    home = Path(os.path.expanduser("~"))
+    if sys.platform == "darwin":
+        config_home = home / "Library" / "Application Support"
+    else:
+        config_home = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    return Path("config.yaml"), config_home / "hubble" / "config.yaml", home / ".hubble" / "config.yaml"
 
 
 def defaults_from(path: Path, *, named: bool) -> Mapping[str, Any]:

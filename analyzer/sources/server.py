@@ -29,6 +29,9 @@ _TLS_PREFIX = "tls://"
 _UNIX_PREFIX = "unix:"
 _FORMS = "write it as host:port, tls://host:port or unix:///path/to/hubble.sock"
 _MILLISECONDS = 1000
+_LARGEST = 64 << 20
+"""Bytes of a message that are still taken. gRPC's own bound of 4 MiB would end a stream at one flow with a huge URL in it,
+and again after every reconnect; as for lines of files, what is over this bound is nobody's honest record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ def open_channel(options: ServerOptions) -> grpc.Channel:
         # A connection attempt may take this long (gRPC's own bound is 20 s).
         ("grpc.min_reconnect_backoff_ms", int(options.timeout * _MILLISECONDS)),
         ("grpc.enable_retries", 0),
+        ("grpc.max_receive_message_length", _LARGEST),
         # Channels do not share connections, so that a new one reads renewed certificates.
         ("grpc.use_local_subchannel_pool", 1),
     ]

@@ -437,8 +437,13 @@ def test_a_grpc_server_that_is_no_hubble() -> None:
 
 
 def test_too_big_a_message() -> None:
-    with observer(lambda request, context: iter([b"\0" * (5 << 20)])) as address:
+    with observer(lambda request, context: iter([b"\0" * (65 << 20)])) as address:
         assert "too big" in failure(address).message
+
+
+def test_a_message_of_twenty_megabytes_is_read() -> None:
+    with ReplayServer(recording(2, Summary="x" * (20 << 20))) as server:
+        assert uuids(read(server.address)) == ["u1", "u2"]
 
 
 @pytest.mark.parametrize(
