@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analyzer.recommend.draft import (
+    L7,
     Note,
     Options,
     PolicyDraft,
@@ -18,6 +19,7 @@ from analyzer.recommend.passes import PASSES
 from analyzer.recommend.proposal import Proposal, recommend
 
 __all__ = [
+    "L7",
     "PASSES",
     "Note",
     "Options",

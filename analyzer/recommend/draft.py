@@ -15,11 +15,13 @@ from analyzer.model.inventory import Inventory
 from analyzer.model.l4 import L4
 
 __all__ = [
+    "L7",
     "CidrPeer",
     "Claim",
     "Draft",
     "EndpointPeer",
     "EntityPeer",
+    "HttpMatch",
     "NamePeer",
     "Note",
     "Options",
@@ -37,12 +39,21 @@ __all__ = [
 ]
 
 
+class L7(StrEnum):
+    """What rules may say about layer 7, where it is asked for."""
+
+    HTTP = "http"
+    DNS = "dns"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What may differ between namespaces. `directions` are the sections that may be written; `names` allows toFQDNs."""
+    """What may differ between namespaces. `directions` are the sections that may be written; `names` allows toFQDNs; `l7` is
+    what rules are narrowed to beyond ports, where the proxy saw it."""
 
     directions: frozenset[Direction] = frozenset({Direction.INGRESS, Direction.EGRESS})
     names: bool = True
+    l7: frozenset[L7] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +158,19 @@ class Claim(NamedTuple):
     fallback: Peer | None = None
 
 
+class HttpMatch(NamedTuple):
+    """Requests as regular expressions over the whole text; an empty one is no constraint."""
+
+    method: str
+    path: str
+    host: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RuleDraft:
     """One rule of one policy: `peers` are of one kind; `ports` hold either ports or ICMP types. `evidence` are the edges that
-    caused it, in canonical order; none for name resolution that was not seen used."""
+    caused it, in canonical order; none for name resolution that was not seen used. `http` are the only requests that may
+    pass, `lookups` the only DNS names or patterns that may be asked for; empty is no such constraint."""
 
     subject: SubjectKey
     direction: Direction
@@ -158,6 +178,8 @@ class RuleDraft:
     ports: tuple[L4, ...]
     evidence: tuple[Edge, ...]
     purpose: Purpose = Purpose.TRAFFIC
+    http: tuple[HttpMatch, ...] = ()
+    lookups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +218,7 @@ class Reason(StrEnum):
     BAD_ADDRESS = "the outside peer's address is no IP address"
     CLUSTER_ALIEN = "the workload's own cluster was not observed"
     UNSELECTABLE = "no stable labels select the workload"
+    REQUESTS_REFUSED = "the L7 proxy refused all requests"
 
 
 class Refusal(NamedTuple):
@@ -218,6 +241,7 @@ class Topic(StrEnum):
     MANY_CLIENTS = "many outside clients"
     BEHIND_NODES = "clients may be behind nodes"
     LABEL_FILTER = "labels incomplete"
+    LAYER7 = "layer 7"
 
 
 class Note(NamedTuple):

@@ -8,6 +8,7 @@ from analyzer.recommend.accepted import accepted
 from analyzer.recommend.advice import advice
 from analyzer.recommend.dns import dns
 from analyzer.recommend.draft import Draft
+from analyzer.recommend.http import http
 from analyzer.recommend.peers import peers
 from analyzer.recommend.policies import policies
 from analyzer.recommend.ports import ports
@@ -21,6 +22,7 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     peers,  # edges -> claims: (workload, direction, peer, layer 4)
     dns,  # claims on resolvers -> name resolution for everybody who needs it
     ports,  # claims -> rules
+    http,  # rules -> rules on requests, where they were seen
     policies,  # rules -> policies
     advice,  # policies -> notes on them
 )

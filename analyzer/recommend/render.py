@@ -14,6 +14,7 @@ from analyzer.recommend.draft import (
     CidrPeer,
     EndpointPeer,
     EntityPeer,
+    HttpMatch,
     NamePeer,
     Peer,
     PolicyDraft,
@@ -56,8 +57,10 @@ def _rule(rule: RuleDraft, word: str) -> dict[str, Any]:
         found["icmps"] = [{"fields": [{"family": ICMP_FAMILY[l4.protocol], "type": l4.port} for l4 in rule.ports]}]
         return found
     ports: dict[str, Any] = {"ports": [_port(l4) for l4 in rule.ports]}
-    if rule.purpose is Purpose.DNS_NAMES:
-        ports["rules"] = {"dns": [{"matchPattern": "*"}]}
+    if rule.http:
+        ports["rules"] = {"http": [_request(each) for each in rule.http]}
+    elif rule.purpose is Purpose.DNS_NAMES:
+        ports["rules"] = {"dns": [_name(each) for each in rule.lookups or ("*",)]}
     found["toPorts"] = [ports]
     return found
 
@@ -76,9 +79,17 @@ def _peer(peer: Peer) -> Any:
         case EntityPeer(entity=entity):
             return entity.value
         case NamePeer(name=name):
-            return {"matchName": name}
+            return _name(name)
         case CidrPeer(cidr=cidr):
             return cidr
+
+
+def _name(name: str) -> dict[str, str]:
+    return {"matchPattern" if "*" in name else "matchName": name}
+
+
+def _request(match: HttpMatch) -> dict[str, str]:
+    return {key: value for key, value in match._asdict().items() if value}
 
 
 def _selector(selection: Selection, scope: dict[str, str] | None = None) -> dict[str, Any]:
