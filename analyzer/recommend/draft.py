@@ -59,11 +59,14 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to recommend. `namespaces` overrides `default` by namespace; `only`, if not empty, are the namespaces to write
-    policies for (all edges still count as evidence and for telling workloads apart)."""
+    policies for (all edges still count as evidence and for telling workloads apart). From `zone_names` names of one zone on, a
+    workload's rule has a pattern instead (0: never); more than `max_cidrs` addresses on one port are aggregated."""
 
     default: Settings = Settings()
     namespaces: Mapping[str, Settings] = field(default_factory=lambda: MappingProxyType({}))
     only: frozenset[str] = frozenset()
+    zone_names: int = 5
+    max_cidrs: int = 32
 
     def settings(self, namespace: str) -> Settings:
         """What holds in `namespace`."""
@@ -242,6 +245,8 @@ class Topic(StrEnum):
     BEHIND_NODES = "clients may be behind nodes"
     LABEL_FILTER = "labels incomplete"
     LAYER7 = "layer 7"
+    ZONE = "names of one zone"
+    CIDRS = "addresses without names"
 
 
 class Note(NamedTuple):

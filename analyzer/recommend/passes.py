@@ -13,6 +13,7 @@ from analyzer.recommend.peers import peers
 from analyzer.recommend.policies import policies
 from analyzer.recommend.ports import ports
 from analyzer.recommend.subjects import subjects
+from analyzer.recommend.zones import zones
 
 __all__ = ["PASSES"]
 
@@ -20,6 +21,7 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     accepted,  # edges -> accepted edges that layer 4 rules can hold
     subjects,  # their ends -> workloads, and what selects them
     peers,  # edges -> claims: (workload, direction, peer, layer 4)
+    zones,  # many names of one zone -> a pattern
     dns,  # claims on resolvers -> name resolution for everybody who needs it
     ports,  # claims -> rules
     http,  # rules -> rules on requests, where they were seen
