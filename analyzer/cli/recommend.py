@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
 
+if TYPE_CHECKING:
+    from analyzer.recommend import L7
+
 __all__ = ["command"]
 
 FORMATS = ("yaml", "table", "wide", "json", "markdown")
+
+
+def listed_l7(context: click.Context, parameter: click.Parameter, value: str | None) -> frozenset[L7]:
+    """Read ``http,dns``. Raises BadParameter."""
+    from analyzer.recommend import L7
+
+    names = [name.strip().lower() for name in (value or "").split(",") if name.strip()]
+    try:
+        return frozenset(map(L7, names))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; there are http and dns") from None
 
 
 @click.command("recommend", cls=FlowCommand, short_help="Write least-privilege policies that fit the traffic seen.")
@@ -35,6 +50,14 @@ FORMATS = ("yaml", "table", "wide", "json", "markdown")
     "--inventory", multiple=True, type=click.Path(), metavar="FILE", panel=OUTPUT,
     help="Manifests of the cluster (kubectl get pods,namespaces,services -A -o yaml): selectors then also keep silent pods apart.",
 )  # fmt: skip
+@click.option(
+    "--l7", metavar="http,dns", panel=OUTPUT, callback=listed_l7,
+    help="Narrow rules to the HTTP requests, or lookups to the DNS names, that the L7 proxy saw. Needs the proxy at work.",
+)  # fmt: skip
+@click.option(
+    "--zone-names", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", panel=OUTPUT,
+    help="Write *.zone instead of N or more DNS names of one zone; 0 for never.",
+)  # fmt: skip
 @reads_flows
 def command(
     inputs: Inputs,
@@ -43,6 +66,8 @@ def command(
     include_verdicts: tuple[str, ...],
     only_namespace: tuple[str, ...],
     inventory: tuple[str, ...],
+    l7: frozenset[L7],
+    zone_names: int,
 ) -> None:
     """Recommend CiliumNetworkPolicies that allow what SOURCES show, and nothing else.
 
@@ -56,12 +81,13 @@ def command(
     from analyzer.inventories import from_manifests
     from analyzer.manifests import dump, load
     from analyzer.model.inventory import Inventory
-    from analyzer.recommend import Options, recommend
+    from analyzer.recommend import Options, Settings, recommend
     from analyzer.report.proposal import proposal_report, proposal_summary
 
     known = from_manifests(each.data for each in load(inventory)) if inventory else Inventory()
     found = find_edges(inputs, frozenset(each.upper() for each in include_verdicts))
-    proposal = recommend(found.edges, known, Options(only=frozenset(only_namespace)))
+    options = Options(Settings(l7=l7), only=frozenset(only_namespace), zone_names=zone_names)
+    proposal = recommend(found.edges, known, options)
     full = proposal_report(proposal, found.coverage)
     if output_dir is not None:
         save_proposal(output_dir, proposal, full)

@@ -9,6 +9,7 @@ from analyzer.recommend.advice import advice
 from analyzer.recommend.dns import dns
 from analyzer.recommend.draft import Draft
 from analyzer.recommend.http import http
+from analyzer.recommend.lookups import lookups
 from analyzer.recommend.peers import peers
 from analyzer.recommend.policies import policies
 from analyzer.recommend.ports import ports
@@ -24,6 +25,7 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     zones,  # many names of one zone -> a pattern
     dns,  # claims on resolvers -> name resolution for everybody who needs it
     ports,  # claims -> rules
+    lookups,  # name resolution -> of the names that were asked for
     http,  # rules -> rules on requests, where they were seen
     policies,  # rules -> policies
     advice,  # policies -> notes on them

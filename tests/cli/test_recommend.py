@@ -1,0 +1,61 @@
+"""recommend's own options from end to end: layer 7, names, dialects, existing policies, evidence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from analyzer.cli.main import cli
+from tests.cli.records import exported, shop, write_lines
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("HUBBLE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HUBBLE_DEBUG", "true")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> Path:
+    return write_lines(tmp_path / "flows.json", shop())
+
+
+def run(*args: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, [str(arg) for arg in args])
+    if result.exit_code != code and result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def request(url: str, uuid: str = "l7") -> dict[str, Any]:
+    """What the proxy logs of a request from web to cart."""
+    flow = exported("web", "cart", 8080)["flow"]
+    http = {"method": "GET", "url": url, "protocol": "HTTP/1.1"}
+    return {
+        "flow": {
+            **flow,
+            "uuid": uuid,
+            "Type": "L7",
+            "event_type": {"type": 129},
+            "l7": {"type": "REQUEST", "http": http},
+        }
+    }
+
+
+def test_l7_is_opt_in(tmp_path: Path) -> None:
+    seen = [*shop(), request("http://cart:8080/items/1?x=y")]
+    flows = write_lines(tmp_path / "flows.json", seen)
+    assert "http:" not in run("recommend", flows).stdout
+    result = run("recommend", flows, "--l7", "http,dns")
+    assert r'"/items/1(\\?.*)?"' in result.stdout
+    assert "L7 proxy" in result.stderr
+    assert "there are http and dns" in run("recommend", flows, "--l7", "kafka", code=2).stderr
