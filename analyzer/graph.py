@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from analyzer.model.edge import Edge, Endpoint
 from analyzer.model.flow import Workload
 from analyzer.model.identity import primary_entity
+from analyzer.model.l4 import L4, spans
 from analyzer.model.workload import title, workload_name
 
 if TYPE_CHECKING:
@@ -183,7 +184,9 @@ def to_mermaid(graph: nx.MultiDiGraph[Service]) -> str:
         merged.setdefault((source, destination, bool(data["accepted"])), []).append(l4)
     for (source, destination, accepted), l4s in sorted(merged.items()):
         arrow = "-->" if accepted else "-.->"
-        lines.append(f'  {ids[source]} {arrow}|"{_mermaid_text(", ".join(l4s))}"| {ids[destination]}')
+        lines.append(
+            f'  {ids[source]} {arrow}|"{_mermaid_text(", ".join(spans(map(L4.parse, l4s))))}"| {ids[destination]}'
+        )
     return "\n".join(lines) + "\n"
 
 

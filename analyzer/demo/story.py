@@ -108,6 +108,7 @@ def generated_cluster(seed: int, workloads: int = 500) -> Cluster:
         Workload(
             f"team-{chance.randrange(max(1, workloads // 10))}", f"svc-{number}", chance.choice(("Deployment", "StatefulSet")),
             chance.randint(1, 3), ports={"http": chance.choice((80, 8080, 8443, 9000, 5432, 6379))},
+            dns_visible=not number % 20,
         )
         for number in range(workloads)
     ]  # fmt: skip

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
-__all__ = ["ICMP_FAMILY", "L4", "PortRange", "Protocol"]
+__all__ = ["ICMP_FAMILY", "L4", "PortRange", "Protocol", "spans"]
 
 
 class Protocol(IntEnum):
@@ -104,3 +105,15 @@ class L4(NamedTuple):
         if self.protocol.is_icmp:
             return f"{self.protocol}/{self.port}"
         return f"{self.port}/{self.protocol}" if self.protocol.has_ports else str(self.protocol)
+
+
+def spans(l4s: Iterable[L4]) -> tuple[str, ...]:
+    """Neighbouring ports written together, in canonical order: ``20-29/TCP``, ``53/UDP``, ``ICMP/8``."""
+    runs: list[tuple[L4, L4]] = []
+    for each in sorted(set(l4s)):
+        last = runs[-1][1] if runs else None
+        if last and each.protocol.has_ports and each == L4(last.protocol, last.port + 1):
+            runs[-1] = (runs[-1][0], each)
+        else:
+            runs.append((each, each))
+    return tuple(str(first) if first == last else f"{first.port}-{last}" for first, last in runs)
