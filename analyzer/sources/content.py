@@ -2,49 +2,160 @@
 
 from __future__ import annotations
 
-import gzip
-import io
+import os
+import select
 import sys
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple
 
 import zstandard
 
 from analyzer.errors import SourceError
 
-__all__ = ["BLOCK", "Block", "Lines", "SampledDigest", "open_content"]
+__all__ = ["BLOCK", "LINE_LIMIT", "Block", "Lines", "Pieces", "SampledDigest", "open_content"]
 
 BLOCK = 1 << 20
 """Bytes read at a time."""
-LINE_LIMIT = 64 << 20
+LINE_LIMIT = 16 << 20
 """Longest line that is decoded, in bytes; a longer one is passed over and counted."""
 _STEP, _SAMPLE = 64 << 10, 4 << 10
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_SILENCE = 1.0
+"""Seconds after which a pipe hands on what it has, be it nothing."""
+
+Pieces = Iterator[bytes]
+"""Content in pieces of any size. An empty piece is not the end, but a pipe that has nothing to say at the moment."""
 
 
-def open_content(path: str) -> IO[bytes]:
-    """Open a file, or standard input for ``-``, and decompress gzip and zstd, told by their magic numbers. Raises SourceError."""
+class _Packing(NamedTuple):
+    """A compression: how content packed by it begins, what unpacks one member (or frame), and how many bytes are fed to that
+    at a time: content made to explode becomes some 32 MiB at once, not more."""
+
+    magic: bytes
+    unpacker: Callable[[], Any]
+    step: int
+
+
+def _zstd() -> Any:
+    return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+
+
+_PACKINGS = (
+    _Packing(b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31), 32 << 10),
+    _Packing(b"\x28\xb5\x2f\xfd", _zstd, 1 << 10),
+    # Frames without content, with which parallel compressors begin.
+    *(_Packing(bytes([number, 0x2A, 0x4D, 0x18]), _zstd, 1 << 10) for number in range(0x50, 0x60)),
+)
+_FAILURES = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+
+
+@contextmanager
+def open_content(path: str, stopped: Callable[[], bool] = lambda: False) -> Iterator[Pieces]:
+    """The content of a file, or of standard input for ``-``; gzip and zstd are told by their magic numbers and unpacked.
+
+    Standard input ends when `stopped` says so. Raises SourceError if there is nothing to open.
+    """
+    if path == "-":
+        yield _unpacked(_standard_input(stopped))
+        return
     try:
-        buffered = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - the caller closes it
+        file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed below; only opening may fail here
     except FileNotFoundError:
         hint = "name a file, a folder, a store, or - for standard input"
         raise SourceError(f"{path}: no such file", hint=hint) from None
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}") from None
-    assert isinstance(buffered, io.BufferedReader)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    with file:
+        yield _unpacked(_pieces(file))
+
+
+def _pieces(file: IO[bytes]) -> Pieces:
+    while data := file.read(BLOCK):
+        yield data
+
+
+def _standard_input(stopped: Callable[[], bool]) -> Pieces:
+    if sys.stdin is None:
+        raise SourceError("standard input is closed", hint="name a file, or pipe flows into -")
     try:
-        magic = buffered.peek(4)[:4]
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}") from None
-    if magic.startswith(_GZIP):
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
-    if magic == _ZSTD:
-        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        return decompressor.stream_reader(buffered, read_across_frames=True)
-    return buffered
+        return _piped(sys.stdin.fileno(), stopped)
+    except OSError:
+        return _pieces(sys.stdin.buffer)
+
+
+def _piped(descriptor: int, stopped: Callable[[], bool]) -> Pieces:
+    """What comes through a pipe, by the second: a slow stream is neither late nor in crumbs, and Ctrl-C ends a silent one."""
+    while not stopped():
+        parts, size, end = list[bytes](), 0, time.monotonic() + _SILENCE
+        while size < BLOCK and (left := end - time.monotonic()) > 0:
+            if not select.select([descriptor], [], [], left)[0]:
+                break
+            data = os.read(descriptor, BLOCK)
+            if not data:
+                yield from filter(None, [b"".join(parts)])
+                return
+            parts.append(data)
+            size += len(data)
+        yield b"".join(parts)
+
+
+def _unpacked(pieces: Pieces) -> Pieces:
+    """The pieces as they are, or unpacked if they begin like something compressed."""
+    start = b""
+    for piece in pieces:
+        start += piece
+        if len(start) >= 4:
+            break
+    whole = chain([start] if start else [], pieces)
+    for packing in _PACKINGS:
+        if start.startswith(packing.magic):
+            return _gathered(_members(packing, whole))
+    return whole
+
+
+def _members(packing: _Packing, pieces: Pieces) -> Pieces:
+    """Unpack member after member. Raises EOFError when the last one has no end, after everything there is of it."""
+    unpacker = None
+    for piece in pieces:
+        if not piece:
+            yield piece
+        for at in range(0, len(piece), packing.step):
+            rest = piece[at : at + packing.step]
+            # Between members there may be padding, as tapes and block devices leave it.
+            while rest := rest if unpacker else rest.lstrip(b"\0"):
+                unpacker = unpacker or packing.unpacker()
+                yield from filter(None, [unpacker.decompress(rest)])
+                rest, unpacker = (unpacker.unused_data, None) if unpacker.eof else (b"", unpacker)
+    if unpacker is not None:
+        raise EOFError
+
+
+def _gathered(pieces: Pieces) -> Pieces:
+    """Pieces of one size, and before a failure everything that came before it."""
+    parts, size, failure = list[bytes](), 0, None
+    while failure is None:
+        try:
+            piece = next(pieces, None)
+        except _FAILURES as error:
+            piece, failure = None, error
+        parts.append(piece or b"")
+        size += len(parts[-1])
+        if piece and size < BLOCK:
+            continue
+        data = b"".join(parts)
+        yield from (data[at : at + BLOCK] for at in range(0, size, BLOCK))
+        if piece is None:
+            break
+        if not piece:
+            yield piece
+        parts, size = [], 0
+    if failure is not None:
+        raise failure
 
 
 class SampledDigest:
@@ -73,11 +184,13 @@ class SampledDigest:
 
 class Block(NamedTuple):
     """Whole lines (`data` ends with a line end, but for a last line without one), how many bytes of content they cover, and how
-    many lines among them were too long to keep. `error` tells why nothing follows, when that is not the end of the content."""
+    many lines among them were too long to keep. An empty block says that nothing came to its end
+    yet: a pipe is silent, or a line very long. `error` tells why nothing follows,
+    when that is not the end of the content; half a line before it is left out."""
 
-    data: bytes
-    size: int
-    digest: str
+    data: bytes = b""
+    size: int = 0
+    digest: str = ""
     too_long: int = 0
     error: str = ""
 
@@ -85,7 +198,9 @@ class Block(NamedTuple):
 class Lines:
     """Reads content in blocks of whole lines, or in exact numbers of bytes."""
 
-    def __init__(self, content: IO[bytes]) -> None:
+    def __init__(self, content: Pieces) -> None:
+        self.size = 0
+        """Bytes taken from the content so far."""
         self._content = content
         self._ahead = b""
         self._error = ""
@@ -93,8 +208,8 @@ class Lines:
     def first_line(self) -> bytes:
         """The first line, or its first 64 KiB, without consuming it."""
         while b"\n" not in self._ahead and len(self._ahead) < _STEP:
-            more = self._read(BLOCK)
-            if not more:
+            more = self._next()
+            if more is None:
                 break
             self._ahead += more
         return self._ahead.partition(b"\n")[0][:_STEP]
@@ -102,9 +217,10 @@ class Lines:
     def exactly(self, size: int) -> bytes:
         """Consume `size` bytes, fewer at the end."""
         parts, taken = [], 0
-        while taken < size and (data := self._take(min(size - taken, BLOCK))):
-            parts.append(data)
-            taken += len(data)
+        while taken < size and (data := self._take()) is not None:
+            parts.append(data[: size - taken])
+            self._ahead = data[size - taken :]
+            taken += len(parts[-1])
         return b"".join(parts)
 
     def unread(self, data: bytes) -> None:
@@ -115,7 +231,10 @@ class Lines:
         """The rest, in blocks of about 1 MiB of whole lines."""
         digest, size, too_long, dropping = SampledDigest(), 0, 0, False
         parts: list[bytes] = []  # the beginning of a line whose end was not read yet
-        while data := self._take(BLOCK):
+        while (data := self._take()) is not None:
+            if not data:
+                yield Block()
+                continue
             cut = data.rfind(b"\n") + 1
             data, rest = (data[:cut], data[cut:]) if cut else (data, b"")
             digest.update(data)
@@ -125,27 +244,32 @@ class Lines:
             elif cut:
                 parts, dropping = [data[data.find(b"\n") + 1 :]], False
             if cut:
-                self._ahead = rest + self._ahead
                 yield Block(b"".join(parts), size, digest.hexdigest(), too_long)
-                digest, size, too_long, parts = SampledDigest(), 0, 0, []
-            elif sum(map(len, parts)) > LINE_LIMIT:
+                digest, size, too_long, parts = SampledDigest(), len(rest), 0, [rest]
+                digest.update(rest)
+            elif dropping:
+                yield Block()
+            if not dropping and sum(map(len, parts)) > LINE_LIMIT:
                 too_long, parts, dropping = too_long + 1, [], True
-        if size or self._error:
-            yield Block(b"".join(parts), size, digest.hexdigest(), too_long, self._error)
-
-    def _take(self, size: int) -> bytes:
-        if self._ahead:
-            data, self._ahead = self._ahead[:size], self._ahead[size:]
-            return data
-        return self._read(size)
-
-    def _read(self, size: int) -> bytes:
         if self._error:
-            return b""
+            yield Block(too_long=too_long, error=self._error)
+        elif size:
+            yield Block(b"".join(parts), size, digest.hexdigest(), too_long)
+
+    def _take(self) -> bytes | None:
+        """What is there already, or comes next; None at the end."""
+        data, self._ahead = self._ahead, b""
+        return data or self._next()
+
+    def _next(self) -> bytes | None:
+        if self._error:
+            return None
         try:
-            return self._content.read(size)
+            data = next(self._content, None)
+            self.size += len(data or b"")
+            return data
         except EOFError:
             self._error = "the compressed data ends too early: the file was cut off, or is still being written"
-        except (OSError, zlib.error, zstandard.ZstdError) as error:
+        except _FAILURES as error:
             self._error = f"cannot be read any further: {error}"
-        return b""
+        return None

@@ -59,7 +59,7 @@ def unwrap(line: bytes) -> tuple[bytes, bool]:
 
 def _unwrapped(line: bytes) -> dict[str, Any]:
     for _ in range(_DEPTH):
-        body = json.loads(unwrap(line)[0])
+        body = json.loads(unwrap(line)[0].decode())  # of bytes, json.loads would take UTF-16 too
         if not isinstance(body, dict):
             break
         if not isinstance(body.get("log"), str):
