@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from analyzer.model.address import family
+from analyzer.model.bounded import Bounded
 from analyzer.model.edge import Edge, Endpoint
 from analyzer.model.flow import Workload
 from analyzer.model.identity import entities
@@ -23,7 +24,7 @@ from analyzer.model.labels import (
 )
 from analyzer.model.workload import workload_name
 
-__all__ = ["from_edges", "from_manifests", "merged"]
+__all__ = ["answered_names", "from_edges", "from_manifests", "merged"]
 
 # Kept out of identities by Cilium's default label filter (pkg/labelsfilter/filter.go, `defaultLabelPrefixCfg`).
 NOT_IDENTITY_RELEVANT = (
@@ -42,12 +43,16 @@ NOT_IDENTITY_RELEVANT = (
 _NAMED_PORTS = "io.cilium.k8s.named-ports"
 
 
-def from_edges(edges: Iterable[Edge]) -> Inventory:
+def from_edges(edges: Iterable[Edge], answers: Iterable[tuple[str, ...]] = ()) -> Inventory:
     """Everything the edges themselves tell: identities, namespace labels, declared ports where the agent wrote them into the
-    identity (``gen:`` label), and the addresses of DNS names. The local cluster is the one that observed most."""
+    identity (``gen:`` label), and the addresses of DNS names. The local cluster is the one that observed most.
+
+    `answers` are the (cluster, address, name) of DNS responses (`EdgeTable.answers`); those for addresses of edges count.
+    """
     endpoints: dict[tuple[Labels, str], InventoryEndpoint] = {}
     names: dict[str, set[str]] = {}
     observers: Counter[str] = Counter()
+    outside: set[str] = set()
     ipv6 = False
     for edge in edges:
         observers[edge.cluster] += edge.weight
@@ -57,10 +62,14 @@ def from_edges(edges: Iterable[Edge]) -> Inventory:
         ):
             ipv6 = ipv6 or family(end.address) == 6
             if end.address:
+                outside.add(end.address)
                 for name in edge.stats.names:
                     names.setdefault(name, set()).add(end.address)
             elif end.labels and not entities(end.labels):
                 endpoints.setdefault((end.labels, end.namespace), _seen(end, workloads))
+    for _, address, name in answers:
+        if address in outside:
+            names.setdefault(name, set()).add(address)
     cluster = min(observers, key=lambda name: (-observers[name], name)) if observers else "default"
     return Inventory(
         endpoints=tuple(endpoints[key] for key in sorted(endpoints)),
@@ -68,6 +77,16 @@ def from_edges(edges: Iterable[Edge]) -> Inventory:
         names={name: tuple(sorted(addresses)) for name, addresses in sorted(names.items())},
         options=AgentOptions(cluster_name=cluster, ipv6=ipv6),
     )
+
+
+def answered_names(answers: Bounded[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """DNS names with the addresses that responses gave for them, from `EdgeTable.answers`. A sample (overflow) tells none."""
+    names: dict[str, set[str]] = {}
+    if not answers.overflow:
+        for _, address, name in answers:
+            if family(address):
+                names.setdefault(name, set()).add(address)
+    return {name: tuple(sorted(addresses)) for name, addresses in sorted(names.items())}
 
 
 def _seen(end: Endpoint, workloads: tuple[Workload, ...]) -> InventoryEndpoint:

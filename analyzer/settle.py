@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 
 from analyzer.model.bounded import Bounded
 from analyzer.model.edge import Activity, ActivityKey, Edge, EdgeKey, EdgeStats, EdgeTable, Endpoint, Side, Status
@@ -12,7 +11,7 @@ from analyzer.model.identity import Entity, entities
 from analyzer.model.l4 import L4, Protocol
 from analyzer.model.labels import Labels
 
-__all__ = ["POLICY_DROPS", "settle", "status"]
+__all__ = ["POLICY_DROPS", "settle", "side_statuses", "status"]
 
 POLICY_DROPS = frozenset({DropReason.POLICY_DENIED, DropReason.POLICY_DENY, DropReason.AUTH_REQUIRED})
 """Drops by a network policy. Every other reason is infrastructure and says nothing about what should be allowed."""
@@ -120,7 +119,7 @@ def status(key: EdgeKey, stats: EdgeStats, include_verdicts: frozenset[str] = fr
     """What the record says about an edge. Per side that saw it, a later policy drop outweighs AUDIT, which outweighs forwarded."""
     if not key.directed:
         return Status.UNDIRECTED
-    found = {_side_status(activity) for activity in _by_side(stats)}
+    found = set(side_statuses(stats).values())
     if Status.DENIED in found:
         return Status.DENIED
     dropped = Status.DROPPED in found
@@ -133,13 +132,14 @@ def status(key: EdgeKey, stats: EdgeStats, include_verdicts: frozenset[str] = fr
     return Status.AUDITED if Status.AUDITED in found else Status.FORWARDED
 
 
-def _by_side(stats: EdgeStats) -> Iterable[list[tuple[ActivityKey, Activity]]]:
+def side_statuses(stats: EdgeStats) -> dict[int, Status]:
+    """What each `Side` that reported something says about an edge, as far as one side can tell."""
     sides: dict[int, list[tuple[ActivityKey, Activity]]] = defaultdict(list)
     for key, activity in stats.activity.items():
         # The proxy refuses requests, not connections: what it dropped says nothing about the edge.
         if not (key.kind == EventKind.L7 and key.verdict in (Verdict.DROPPED, Verdict.ERROR)):
             sides[key.side].append((key, activity))
-    return sides.values()
+    return {side: _side_status(cells) for side, cells in sorted(sides.items())}
 
 
 def _side_status(cells: list[tuple[ActivityKey, Activity]]) -> Status:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
-from ipaddress import ip_network
+from itertools import product
 
-from analyzer.model.address import family
+from analyzer.model.address import INVALID, UNKNOWN, family
 from analyzer.model.edge import Edge, EdgeKey, Endpoint, Side, Status
 from analyzer.model.flow import Verdict
 from analyzer.model.identity import WORLD, Entity, entities
@@ -18,6 +17,7 @@ from analyzer.model.perspective import policy_labels, seen_from
 from analyzer.policy import (
     HttpRequest,
     Outcome,
+    Partition,
     Peer,
     Policy,
     PolicySet,
@@ -25,8 +25,11 @@ from analyzer.policy import (
     Traffic,
     compile_policies,
 )
+from analyzer.settle import side_statuses
 
-__all__ = ["EdgeOutcome", "Outcomes", "Result", "SideOutcome", "observed", "peer_of", "simulate", "simulate_with"]
+__all__ = [
+    "EdgeOutcome", "Outcomes", "Result", "SideOutcome", "Simulation", "observed", "peer_of", "simulate", "simulate_with",
+]  # fmt: skip
 
 
 class Result(StrEnum):
@@ -98,57 +101,119 @@ def simulate(edges: Sequence[Edge], policies: Iterable[Policy], inventory: Inven
 
 def simulate_with(compiled: PolicySet, edges: Sequence[Edge], inventory: Inventory) -> Outcomes:
     """As `simulate`, over policies that are already compiled with `inventory`."""
-    return {edge.key: _decide(compiled, edge, inventory) for edge in edges}
+    simulation = Simulation(compiled, inventory, frozenset(edge.source for edge in edges if edge.stats.names))
+    return {edge.key: simulation.outcome(edge) for edge in edges}
 
 
-def _decide(compiled: PolicySet, edge: Edge, inventory: Inventory) -> EdgeOutcome:
-    if edge.status is Status.UNDIRECTED:
-        unknown = SideOutcome(Result.UNDECIDED, reason="nobody can tell which side is the client")
-        return EdgeOutcome(edge, unknown, unknown)
-    if not (edge.source.labels or edge.source.address) or not (edge.destination.labels or edge.destination.address):
-        unknown = SideOutcome(Result.UNDECIDED, reason="the labels of one side are unknown (masked out of the record)")
-        return EdgeOutcome(edge, unknown, unknown)
-    egress = _side(compiled, edge, Side.SOURCE, inventory)
-    ingress = _side(compiled, edge, Side.DESTINATION, inventory)
-    refused = _refused_requests(compiled, edge, inventory) if egress.proxied or ingress.proxied else ()
-    return EdgeOutcome(edge, egress, ingress, refused)
+class Simulation:
+    """Asks compiled policies about edges, which know less than packets do: an edge's address may be a prefix, or unknown, and its
+    names may be missing. What rules then differ about is undecided.
 
+    `resolving` are the clients whose lookups were visible, so that an address without a name is one that they did not look up.
+    """
 
-def _side(compiled: PolicySet, edge: Edge, side: Side, inventory: Inventory) -> SideOutcome:
-    """One side's outcome, against the far end as that side's agent names it; of several names the worst outcome counts."""
-    near = edge.source if side is Side.SOURCE else edge.destination
-    found = []
-    for far in seen_from(edge, side):
-        answers = []
-        for one in _peers(near, edge, inventory):
-            for other in _peers(far, edge, inventory):
-                source, destination = (one, other) if side is Side.SOURCE else (other, one)
-                decision = compiled.decide(Traffic(source, destination, edge.l4))
-                answers.append(decision.egress if side is Side.SOURCE else decision.ingress)
-        found.append(_one_side(answers))
-    return min(found, key=lambda outcome: _WORST_FIRST.index(outcome.result))
+    def __init__(self, compiled: PolicySet, inventory: Inventory, resolving: frozenset[Endpoint] = frozenset()) -> None:
+        self.inventory = inventory
+        self._compiled = compiled
+        self._resolving = resolving
+        self._partition = Partition(compiled.selectors(), inventory)
+        self._named = {address for addresses in inventory.names.values() for address in addresses}
+
+    def outcome(self, edge: Edge) -> EdgeOutcome:
+        """What would become of `edge`."""
+        unknown = _UNKNOWN.get(_what_is_missing(edge))
+        if unknown is not None:
+            return EdgeOutcome(edge, unknown, unknown)
+        egress, ingress = self.side(edge, Side.SOURCE), self.side(edge, Side.DESTINATION)
+        refused = self._refused_requests(edge) if egress.proxied or ingress.proxied else ()
+        return EdgeOutcome(edge, egress, ingress, refused)
+
+    def side(self, edge: Edge, side: Side) -> SideOutcome:
+        """One side's outcome, against the far end as that side's agent names it; of several names the worst outcome counts."""
+        near = edge.source if side is Side.SOURCE else edge.destination
+        found = []
+        for far in seen_from(edge, side):
+            answers: list[SideDecision] = []
+            for one, other in product(self.peers(near, edge), self.peers(far, edge)):
+                answers.append(self._ask(one, other, edge, side))
+                if _RESULTS[answers[-1].outcome] is not _RESULTS[answers[0].outcome]:
+                    break
+            found.append(self._perhaps_by_name(_one_side(answers), near, far, edge, side))
+        return min(found, key=lambda outcome: _WORST_FIRST.index(outcome.result))
+
+    def _ask(self, near: Peer, far: Peer, edge: Edge, side: Side) -> SideDecision:
+        ends = (near, far) if side is Side.SOURCE else (far, near)
+        decision = self._compiled.decide(Traffic(*ends, edge.l4))
+        return decision.egress if side is Side.SOURCE else decision.ingress
+
+    def peers(self, end: Endpoint, edge: Edge) -> tuple[Peer, ...]:
+        """The peers an end stands for: one, unless its address is a prefix or unknown. Then every part of it that a rule could tell
+        apart stands for itself, with each of the DNS names, and without one if some of the traffic had none."""
+        if not end.address:
+            return (peer_of(end, (), self.inventory),)
+        names = tuple(edge.stats.names)
+        if "/" not in end.address and end.address not in (UNKNOWN, INVALID):
+            return (peer_of(end, names, self.inventory),)
+        known: list[tuple[str, ...]] = [(name,) for name in names]
+        if edge.stats.unnamed or edge.stats.names.overflow or not names:
+            known.append(())
+        places = _EVERYWHERE if "/" not in end.address else (end.address,)
+        return tuple(
+            peer_of(end._replace(address=address), each, self.inventory)
+            for prefix in places
+            for address in self._partition.samples(prefix)
+            for each in known
+        )
+
+    def _perhaps_by_name(
+        self, found: SideOutcome, near: Endpoint, far: Endpoint, edge: Edge, side: Side
+    ) -> SideOutcome:
+        """Whether an address without a name is allowed by name cannot be told where lookups were not visible."""
+        if (
+            found.result is not Result.DENIED
+            or side is not Side.SOURCE
+            or not (far.address and self._partition.names)
+            or edge.stats.names
+            or near in self._resolving
+            or far.address in self._named
+        ):
+            return found
+        named = [
+            self._ask(one, other._replace(names=self._partition.names), edge, side)
+            for one, other in product(self.peers(near, edge), self.peers(far, edge))
+        ]
+        rules = tuple(dict.fromkeys(str(origin) for answer in named for origin in answer.allowing))
+        if not rules or all(answer.outcome is Outcome.DENIED for answer in named):
+            return found
+        reason = f"no DNS name was recorded for {far.address}, which {rules[0]} may allow by its name"
+        return SideOutcome(Result.UNDECIDED, reason=reason, selected_by=found.selected_by)
+
+    def _refused_requests(self, edge: Edge) -> tuple[str, ...]:
+        source, destination = (self.peers(end, edge)[0] for end in (edge.source, edge.destination))
+        refused = set()
+        for method, path, host, verdict in edge.stats.http:
+            if verdict == str(int(Verdict.DROPPED)):
+                continue
+            request = HttpRequest(method, path, host)
+            answer = self._compiled.decide(Traffic(source, destination, edge.l4, http=request))
+            if False in (answer.egress.l7, answer.ingress.l7):
+                refused.add(f"{method} {path}")
+        return tuple(sorted(refused))
 
 
 _WORST_FIRST = (Result.DENIED, Result.UNDECIDED, Result.ALLOWED)
+_EVERYWHERE = ("0.0.0.0/0", "::/0")
+_UNDIRECTED = "nobody can tell which side is the client"
+_UNKNOWN = {
+    "direction": SideOutcome(Result.UNDECIDED, reason=_UNDIRECTED),
+    "labels": SideOutcome(Result.UNDECIDED, reason="the labels of one side are unknown (masked out of the record)"),
+}
 
 
-def _peers(end: Endpoint, edge: Edge, inventory: Inventory) -> list[Peer]:
-    """The peers an end stands for: one, unless its addresses were truncated to a prefix. Then the ends of the prefix must
-    agree, with and without the DNS names, which belong to some of its addresses only."""
-    names = edge.stats.names if end.address else ()
-    if "/" not in end.address:
-        return [peer_of(end, names, inventory)]
-    found = []
-    for address in _bounds(end.address):
-        for known in {(), tuple(names)}:
-            found.append(peer_of(end._replace(address=address), known, inventory))
-    return found
-
-
-@lru_cache(maxsize=4096)
-def _bounds(prefix: str) -> tuple[str, str]:
-    network = ip_network(prefix)
-    return str(network.network_address), str(network.broadcast_address)
+def _what_is_missing(edge: Edge) -> str:
+    if edge.status is Status.UNDIRECTED:
+        return "direction"
+    return "" if all(end.labels or end.address for end in (edge.source, edge.destination)) else "labels"
 
 
 _RESULTS = {
@@ -163,7 +228,7 @@ def _one_side(answers: Sequence[SideDecision]) -> SideOutcome:
     results = {_RESULTS[answer.outcome] for answer in answers}
     first = answers[0]
     if len(results) > 1:
-        reason = "the addresses were truncated to a prefix, and rules differ inside it"
+        reason = "its address is known as a prefix only, or not at all, and the rules differ inside it"
         return SideOutcome(Result.UNDECIDED, reason=reason)
     return SideOutcome(
         results.pop(),
@@ -173,18 +238,6 @@ def _one_side(answers: Sequence[SideDecision]) -> SideOutcome:
         tuple(map(str, first.selected_by)),
         first.outcome is Outcome.REDIRECTED,
     )
-
-
-def _refused_requests(compiled: PolicySet, edge: Edge, inventory: Inventory) -> tuple[str, ...]:
-    source, destination = (_peers(end, edge, inventory)[0] for end in (edge.source, edge.destination))
-    refused = set()
-    for method, path, host, verdict in edge.stats.http:
-        if int(verdict) == Verdict.DROPPED:
-            continue
-        answer = compiled.decide(Traffic(source, destination, edge.l4, http=HttpRequest(method, path, host)))
-        if False in (answer.egress.l7, answer.ingress.l7):
-            refused.add(f"{method} {path}")
-    return tuple(sorted(refused))
 
 
 def observed(edges: Sequence[Edge]) -> Outcomes:
@@ -198,28 +251,30 @@ _OBSERVED = {
     Status.AUDITED: (Result.ALLOWED, "policy audit mode let it pass"),
     Status.UNANSWERED: (Result.ALLOWED, "forwarded, but nobody answered"),
     Status.INFRASTRUCTURE: (Result.UNDECIDED, "dropped by the network, not by a policy"),
-    Status.UNDIRECTED: (Result.UNDECIDED, "nobody can tell which side is the client"),
+    Status.UNDIRECTED: (Result.UNDECIDED, _UNDIRECTED),
 }
+_DENIED = {
+    Status.DROPPED: "no rule allowed it (default deny)",
+    Status.DENIED: "an explicit deny rule matched",
+}
+_SIDES = ((Side.SOURCE, "EGRESS"), (Side.DESTINATION, "INGRESS"))
 
 
 def _observed(edge: Edge) -> EdgeOutcome:
-    if edge.status not in (Status.DROPPED, Status.DENIED):
-        side = SideOutcome(_OBSERVED[edge.status][0], reason=_OBSERVED[edge.status][1])
+    denying = {side: each for side, each in side_statuses(edge.stats).items() if each in _DENIED}
+    if edge.status is Status.UNDIRECTED or not denying:
+        result, reason = _OBSERVED.get(edge.status, (Result.ALLOWED, ""))
+        side = SideOutcome(result, reason=reason)
         return EdgeOutcome(edge, side, side)
-    denying = {
-        key.side for key in edge.stats.activity if key.verdict == Verdict.DROPPED and key.reason in _POLICY_REASONS
-    }
+    # Where no side is known to deny it, either may have been the one.
+    untold = denying.get(Side.UNKNOWN) if len(denying) == 1 else None
     sides = []
-    for side_number, direction in ((Side.SOURCE, "EGRESS"), (Side.DESTINATION, "INGRESS")):
-        denied = side_number in denying or (Side.UNKNOWN in denying and len(denying) == 1)
+    for number, direction in _SIDES:
+        status = denying.get(number, untold)
         named = tuple(
             f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
             for at, kind, namespace, name in edge.stats.denied_by
             if at == direction
         )
-        reason = "explicitly denied" if edge.status is Status.DENIED else "no rule allowed it (default deny)"
-        sides.append(SideOutcome(Result.DENIED, named, reason) if denied else SideOutcome(Result.ALLOWED))
+        sides.append(SideOutcome(Result.DENIED, named, _DENIED[status]) if status else SideOutcome(Result.ALLOWED))
     return EdgeOutcome(edge, sides[0], sides[1])
-
-
-_POLICY_REASONS = frozenset({0, 133, 181, 189})

@@ -123,3 +123,10 @@ def test_declared_wins_over_seen() -> None:
     assert {each.name for each in both.endpoints} == {"cart", "cart-1", "redis"}
     assert both.namespaces["shop"] == {"team": "blue"}
     assert merged(seen, seen) == seen
+
+
+def test_dns_answers_name_the_addresses_that_edges_have() -> None:
+    edges = settle(aggregate([tcp(pod("web"), WORLD, 443, destination_ip="198.51.100.7")]))
+    answers = [("default", "198.51.100.7", "api.example.com"), ("default", "198.51.100.9", "b.example.com")]
+    assert from_edges(edges).names == {}
+    assert from_edges(edges, answers).names == {"api.example.com": ("198.51.100.7",)}

@@ -5,6 +5,7 @@ from analyzer.policy.http import DnsQuery, HttpRequest
 from analyzer.policy.lookup import PolicySet, compile_policies
 from analyzer.policy.model import Origin, Policy, PolicyRef
 from analyzer.policy.parse import KINDS, parse
+from analyzer.policy.partition import Partition
 from analyzer.policy.selector import Peer
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "HttpRequest",
     "Origin",
     "Outcome",
+    "Partition",
     "Peer",
     "Policy",
     "PolicyRef",

@@ -207,6 +207,10 @@ class PolicySet:
         sections = (Section.INGRESS, Section.INGRESS_DENY) if ingress else (Section.EGRESS, Section.EGRESS_DENY)
         return tuple(dict.fromkeys(ref for ref, rule in found if any(item.section in sections for item in rule.items)))
 
+    def selectors(self) -> frozenset[PeerSelector]:
+        """Every peer selector of every rule."""
+        return frozenset(peer for _, rule in self._index.rules for item in rule.items for peer in item.peers or ())
+
     def rules(self) -> tuple[Origin, ...]:
         """Every item of every rule, in canonical order."""
         return tuple(
