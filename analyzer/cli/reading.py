@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from analyzer.cli.interrupt import Interruptible
@@ -42,11 +42,13 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What SOURCES came to. `interrupted` tells that the user ended reading early."""
+    """What SOURCES came to. `interrupted` tells that the user ended reading early; `names` are the addresses that DNS responses
+    gave for names."""
 
     edges: tuple[Edge, ...]
     coverage: Coverage
     interrupted: bool = False
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def opened(inputs: Inputs) -> Opened:
@@ -117,6 +119,7 @@ def fingerprint(inputs: Inputs) -> str:
 
 def find_edges(inputs: Inputs, include_verdicts: frozenset[str] = frozenset()) -> Found:
     """Read everything the user named, and settle it. Raises AnalyzerError."""
+    from analyzer.inventories import answered_names
     from analyzer.pipeline import read, settle
     from analyzer.store import Store
 
@@ -132,7 +135,7 @@ def find_edges(inputs: Inputs, include_verdicts: frozenset[str] = frozenset()) -
     edges = settle(table, include_verdicts)
     if asked:
         edges = tuple(filter(asked[0][2], edges))
-    return Found(edges, table.coverage, interruptible.interrupted)
+    return Found(edges, table.coverage, interruptible.interrupted, answered_names(table.answers))
 
 
 def _limited(

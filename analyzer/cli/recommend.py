@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
-
-if TYPE_CHECKING:
-    from analyzer.recommend import L7
+from analyzer.cli.shape import Shape, shapes_policies
 
 __all__ = ["command"]
 
 FORMATS = ("yaml", "table", "wide", "json", "markdown")
-
-
-def listed_l7(context: click.Context, parameter: click.Parameter, value: str | None) -> frozenset[L7]:
-    """Read ``http,dns``. Raises BadParameter."""
-    from analyzer.recommend import L7
-
-    names = [name.strip().lower() for name in (value or "").split(",") if name.strip()]
-    try:
-        return frozenset(map(L7, names))
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; there are http and dns") from None
 
 
 @click.command("recommend", cls=FlowCommand, short_help="Write least-privilege policies that fit the traffic seen.")
@@ -50,14 +37,7 @@ def listed_l7(context: click.Context, parameter: click.Parameter, value: str | N
     "--inventory", multiple=True, type=click.Path(), metavar="FILE", panel=OUTPUT,
     help="Manifests of the cluster (kubectl get pods,namespaces,services -A -o yaml): selectors then also keep silent pods apart.",
 )  # fmt: skip
-@click.option(
-    "--l7", metavar="http,dns", panel=OUTPUT, callback=listed_l7,
-    help="Narrow rules to the HTTP requests, or lookups to the DNS names, that the L7 proxy saw. Needs the proxy at work.",
-)  # fmt: skip
-@click.option(
-    "--zone-names", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", panel=OUTPUT,
-    help="Write *.zone instead of N or more DNS names of one zone; 0 for never.",
-)  # fmt: skip
+@shapes_policies
 @reads_flows
 def command(
     inputs: Inputs,
@@ -66,8 +46,7 @@ def command(
     include_verdicts: tuple[str, ...],
     only_namespace: tuple[str, ...],
     inventory: tuple[str, ...],
-    l7: frozenset[L7],
-    zone_names: int,
+    shape: Shape,
 ) -> None:
     """Recommend CiliumNetworkPolicies that allow what SOURCES show, and nothing else.
 
@@ -86,7 +65,13 @@ def command(
 
     known = from_manifests(each.data for each in load(inventory)) if inventory else Inventory()
     found = find_edges(inputs, frozenset(each.upper() for each in include_verdicts))
-    options = Options(Settings(l7=l7), only=frozenset(only_namespace), zone_names=zone_names)
+    known = replace(known, names={**found.names, **known.names})
+    options = Options(
+        Settings(l7=shape.l7),
+        only=frozenset(only_namespace),
+        zone_names=shape.zone_names,
+        max_cidrs=shape.max_cidrs,
+    )
     proposal = recommend(found.edges, known, options)
     full = proposal_report(proposal, found.coverage)
     if output_dir is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_network
 
 from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4
+from analyzer.recommend.cidrs import is_private
 from analyzer.recommend.draft import CidrPeer, Draft, EntityPeer, Note, PolicyDraft, Topic
 
 __all__ = ["MANY_CLIENTS", "advice"]
@@ -60,11 +62,55 @@ def _behind_nodes(policy: PolicyDraft) -> Iterator[Note]:
 
 def _world(policy: PolicyDraft) -> Iterator[Note]:
     for rule in policy.rules:
-        if EntityPeer(Entity.WORLD) in rule.peers:
-            text = (
-                f"{rule.direction.name.lower()}: an outside peer was seen without its address, so the rule says world"
+        if EntityPeer(Entity.WORLD) not in rule.peers:
+            continue
+        word = rule.direction.name.lower()
+        ends = [edge.source if rule.direction is Direction.INGRESS else edge.destination for edge in rule.evidence]
+        if any(end.address in ("", "unknown") for end in ends):
+            yield Note(
+                Topic.WIDE,
+                str(policy.subject.key),
+                f"{word}: an outside peer was seen without its address, so the rule says world",
             )
+        if any(end.address.endswith("/0") for end in ends):
+            text = f"{word}: so many outside addresses were seen that every address may be one, so the rule says world"
             yield Note(Topic.WIDE, str(policy.subject.key), text)
 
 
-_LOOKS = (_left_alone, _clients, _behind_nodes, _world)
+def _private(policy: PolicyDraft) -> Iterator[Note]:
+    """Address rules never match pods, nodes or the API server, whatever their addresses are."""
+    for direction in (Direction.INGRESS, Direction.EGRESS):
+        found = {
+            peer.cidr
+            for rule in policy.section(direction)
+            for peer in rule.peers
+            if isinstance(peer, CidrPeer) and is_private(ip_network(peer.cidr))
+        }
+        if found:
+            text = (
+                f"{direction.name.lower()}: private addresses outside the cluster (machines of one's own network); should one "
+                "be a pod, a node or a service of this cluster, the rule does not match it"
+            )
+            yield Note(Topic.PRIVATE, str(policy.subject.key), text)
+
+
+def _through_ingress(policy: PolicyDraft) -> Iterator[Note]:
+    if any(EntityPeer(Entity.INGRESS) in rule.peers for rule in policy.section(Direction.INGRESS)):
+        text = (
+            "ingress: clients come through Cilium's Ingress or Gateway API (reserved:ingress); who they are is for it to check, "
+            "and its own egress and ingress need rules if policies select it"
+        )
+        yield Note(Topic.INGRESS, str(policy.subject.key), text)
+
+
+def _nodes(policy: PolicyDraft) -> Iterator[Note]:
+    peers = {peer for rule in policy.section(Direction.EGRESS) for peer in rule.peers}
+    if peers & {EntityPeer(Entity.HOST), EntityPeer(Entity.REMOTE_NODE)}:
+        text = (
+            "egress: the peers are nodes; pods on the host network share their identity, so the rule allows all of them on "
+            "these ports"
+        )
+        yield Note(Topic.NODES, str(policy.subject.key), text)
+
+
+_LOOKS = (_left_alone, _clients, _behind_nodes, _world, _private, _through_ingress, _nodes)

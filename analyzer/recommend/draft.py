@@ -247,6 +247,9 @@ class Topic(StrEnum):
     LAYER7 = "layer 7"
     ZONE = "names of one zone"
     CIDRS = "addresses without names"
+    PRIVATE = "private addresses"
+    INGRESS = "clients come through an ingress"
+    NODES = "nodes as peers"
 
 
 class Note(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from analyzer.recommend.accepted import accepted
 from analyzer.recommend.advice import advice
+from analyzer.recommend.cidrs import aggregated, worldly
 from analyzer.recommend.dns import dns
 from analyzer.recommend.draft import Draft
 from analyzer.recommend.http import http
@@ -23,7 +24,9 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     subjects,  # their ends -> workloads, and what selects them
     peers,  # edges -> claims: (workload, direction, peer, layer 4)
     zones,  # many names of one zone -> a pattern
+    worldly,  # claims on world take in those on outside peers
     dns,  # claims on resolvers -> name resolution for everybody who needs it
+    aggregated,  # very many addresses -> few prefixes
     ports,  # claims -> rules
     lookups,  # name resolution -> of the names that were asked for
     http,  # rules -> rules on requests, where they were seen

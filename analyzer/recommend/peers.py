@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import NamedTuple
 
 from analyzer.model.edge import Edge, Endpoint, Side
 from analyzer.model.flow import Direction
@@ -23,6 +24,7 @@ from analyzer.recommend.draft import (
     Refusal,
     Subject,
 )
+from analyzer.recommend.services import Services
 
 __all__ = ["peers"]
 
@@ -50,7 +52,9 @@ def peers(draft: Draft) -> Draft:
             refused.append(Refusal(edge, *view.homeless(edge)))
         for direction, found in results.items():
             if isinstance(found, Reason):
-                refused.append(Refusal(edge, found, direction))
+                translated = view.translated(edge) if direction is Direction.EGRESS else None
+                claims.extend(translated.claims if translated else [])
+                refused.append(translated.refusal if translated else Refusal(edge, found, direction))
             elif found is None:
                 always_allowed.append(edge)
             else:
@@ -63,6 +67,13 @@ def peers(draft: Draft) -> Draft:
     )
 
 
+class _Translated(NamedTuple):
+    """What an edge to a service's address comes to: claims on its backends, and the entry that says so."""
+
+    claims: list[Claim]
+    refusal: Refusal
+
+
 class _View:
     """What the pass looks up again and again."""
 
@@ -70,11 +81,11 @@ class _View:
         self._draft = draft
         inventory = draft.inventory
         self._inside = {ip for pod in inventory.endpoints for ip in pod.ips}
-        self._inside.update(ip for service in inventory.services for ip in service.cluster_ips)
         self._any_cluster = inventory.options.any_cluster
         self._localhost = inventory.options.allow_localhost == "always" and inventory.options.enforcement != "always"
         self._observed = _observed_clusters(draft)
         self._asked = _asked(draft)
+        self._services = Services(inventory, draft.subjects)
         self._names_of: dict[str, list[str]] = defaultdict(list)
         for name, addresses in inventory.names.items():
             for address in addresses:
@@ -147,7 +158,7 @@ class _View:
 
     def _outside(self, edge: Edge, address: str, names: list[str]) -> list[tuple[Peer, Peer | None]] | Reason:
         by_address = self._by_address(edge, address)
-        if not names:
+        if by_address is Reason.INSIDE_ADDRESS or not names:
             return by_address if isinstance(by_address, Reason) else [(by_address, None)]
         fallback = None if isinstance(by_address, Reason) else by_address
         found: list[tuple[Peer, Peer | None]] = [(NamePeer(name), fallback) for name in names]
@@ -156,10 +167,35 @@ class _View:
             found.append((fallback, None))
         return found
 
+    def translated(self, edge: Edge) -> _Translated | None:
+        """An edge to a service's address, which no policy sees: its workload is let to the backends, and they let it in."""
+        subject, far = self.owner(edge, Side.SOURCE), edge.destination
+        if subject is None or subject.obstacle or not far.address:
+            return None
+        names = self._services.names(edge, far.address)
+        if not names:
+            return None
+        claims = []
+        backends = self._services.backends(subject.key.cluster, far.address, names, edge.l4)
+        for peer, l4, key in backends:
+            claims.append(Claim(subject.key, Direction.EGRESS, peer, l4, (edge,)))
+            if key and Direction.INGRESS in self._draft.options.settings(key.namespace).directions:
+                client = EndpointPeer(subject.key, subject.selection)
+                claims.append(Claim(key, Direction.INGRESS, client, l4, (edge,)))
+        listed = ", ".join(f"{each.subject or 'kube-apiserver'} {each.l4}" for each in backends)
+        told = (
+            f"the rules allow its backends instead: {listed}"
+            if backends
+            else "its backends are not known (--inventory)"
+        )
+        return _Translated(
+            claims, Refusal(edge, Reason.INSIDE_ADDRESS, Direction.EGRESS, f"{', '.join(names)}; {told}")
+        )
+
     def _by_address(self, edge: Edge, address: str) -> Peer | Reason:
-        if address in ("", "unknown"):
+        if address in ("", "unknown") or address.endswith("/0"):
             return EntityPeer(Entity.WORLD)
-        if address in self._inside or edge.stats.conflicting >= edge.weight > 0:
+        if address in self._inside or edge.stats.conflicting >= edge.weight > 0 or self._services.names(edge, address):
             return Reason.INSIDE_ADDRESS
         try:
             network = ip_network(address)
