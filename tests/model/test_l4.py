@@ -13,7 +13,7 @@ ICMP = st.sampled_from([Protocol.ICMP, Protocol.ICMPV6])
 L4S = st.one_of(
     st.builds(L4, WITH_PORTS, st.integers(0, 65535)),
     st.builds(L4, ICMP, st.integers(0, 255)),
-    st.builds(L4, st.sampled_from([Protocol.GRE, Protocol.VRRP, Protocol.ESP])),
+    st.builds(L4, st.sampled_from([Protocol.GRE, Protocol.VRRP, Protocol.ESP]), st.just(0)),
 )
 
 
