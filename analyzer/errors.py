@@ -5,6 +5,7 @@
     ├── SourceError               flows could not be read from where they were said to be
     │   └── ConnectionFailed      a Hubble server could not be reached, or the stream broke
     ├── StoreError                a store is missing, is no store, or cannot be written
+    │   └── StoreUnavailable      the database failed, perhaps only for now: full, locked, gone
     ├── ManifestError             a Kubernetes document could not be read
     ├── PolicyError               a policy that Cilium would refuse
     └── OutputError               results could not be written
@@ -22,6 +23,7 @@ __all__ = [
     "PolicyError",
     "SourceError",
     "StoreError",
+    "StoreUnavailable",
     "UsageError",
 ]
 
@@ -49,6 +51,10 @@ class ConnectionFailed(SourceError):
 
 class StoreError(AnalyzerError):
     """The store does not exist, is something else, or cannot be read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """The database under a store failed: the same may work later. Whether it did what it was asked to is unknown."""
 
 
 class ManifestError(AnalyzerError):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from analyzer.aggregate import Aggregator
+from analyzer.errors import StoreUnavailable
 from analyzer.graph import service_graph
 from analyzer.model.edge import Coverage, EdgeTable
 from analyzer.model.flow import Flow, Skip
@@ -22,10 +23,13 @@ from analyzer.sources.filters import Selection
 if TYPE_CHECKING:
     from analyzer.store import Store
 
-__all__ = ["MAX_EDGES", "OnBatch", "batches", "collect", "read", "recommend", "service_graph", "settle"]
+__all__ = ["MAX_EDGES", "OnBatch", "OnTrouble", "batches", "collect", "read", "recommend", "service_graph", "settle"]
 
 OnBatch = Callable[[Coverage, int], None]
 """Called after every batch, empty ones included, with what was read so far and how many edges it made."""
+
+OnTrouble = Callable[[StoreUnavailable], None]
+"""Told that the database failed, and that what was read is kept and will be handed over again."""
 
 MAX_EDGES = 200_000
 """Edges held in memory before they are handed to the store."""
@@ -55,31 +59,39 @@ def collect(
     keep: Selection | None = None,
     due: Callable[[], bool] = lambda: False,
     on_batch: OnBatch = _silently,
+    on_trouble: OnTrouble | None = None,
 ) -> Coverage:
     """Read what `keep` keeps of `sources` into `store`, opened with the fingerprint of `keep`, and return what was read.
 
     Content that is in there already counts as duplicates here and leaves the store as it is. What was read since the last
     time is handed over in one transaction: whenever `due` says so, when the edges become many, and at the end, be it a
-    failure. Raises SourceError, StoreError.
+    failure. With `on_trouble`, a database that fails is told of and tried again, as long as the edges are not too many.
+    Raises SourceError, StoreError.
     """
-    done, aggregator, positions, whole = Coverage(), Aggregator(), list[Position](), True
+    from analyzer.store.ledger import Ledger
+
+    done, aggregator, ledger, whole = Coverage(), Aggregator(), Ledger(store), True
 
     def flush() -> None:
-        table = aggregator.take()
-        done.merge(table.coverage)
-        table.coverage.skipped.pop(Skip.DUPLICATE, None)
-        store.append(table, positions)
-        positions.clear()
+        ledger.settle()
+        done.merge(aggregator.table.coverage)
+        ledger.write(aggregator.take())
 
     try:
         for batch in batches(sources, keep, store.history):
             whole = False
             aggregator.add(batch)
-            positions.extend([batch.position] if batch.position else [])
+            ledger.note(batch)
             whole = True
             on_batch(_sum(done, aggregator.table.coverage), len(aggregator.table))
-            if due() or len(aggregator.table) >= MAX_EDGES:
-                flush()
+            many = len(aggregator.table) >= MAX_EDGES
+            if due() or many:
+                try:
+                    flush()
+                except StoreUnavailable as error:
+                    if on_trouble is None or many:
+                        raise
+                    on_trouble(error)
     finally:
         # Half a batch must not get in: reading it again would count that half twice.
         if whole:
@@ -88,9 +100,12 @@ def collect(
 
 
 def _sum(done: Coverage, pending: Coverage) -> Coverage:
+    """Both, but for how active nodes were before: a long run has too much of that to add it up at every batch."""
     both = Coverage()
-    both.merge(done)
-    both.merge(pending)
+    for each in (done, pending):
+        both.edge_records += each.edge_records
+        for name in ("skipped", "lost", "statuses", "nodes"):
+            getattr(both, name).update(getattr(each, name))
     return both
 
 

@@ -10,6 +10,7 @@ from analyzer.model.labels import Labels
 
 __all__ = [
     "EMPTY_ENDPOINT",
+    "OUT_OF_SIGHT",
     "Detail",
     "Direction",
     "DnsRecord",
@@ -273,8 +274,12 @@ class LostEvents(NamedTuple):
     lost: int
 
 
+OUT_OF_SIGHT = 1000
+"""A `NodeStatus` state of our own: the connection was lost, and what the node saw meanwhile was gone when it came back."""
+
+
 class NodeStatus(NamedTuple):
-    """A `node_status` record of Relay: `state` is relay.NodeState's number."""
+    """A `node_status` record of Relay: `state` is relay.NodeState's number, or `OUT_OF_SIGHT`."""
 
     nodes: tuple[str, ...]
     time: int

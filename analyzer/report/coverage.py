@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from analyzer.model.edge import Coverage
-from analyzer.model.flow import Skip
+from analyzer.model.flow import OUT_OF_SIGHT, Skip
 from analyzer.report.model import Column, Row, Section, Table, Tone
 from analyzer.report.words import count, moment
 
@@ -34,7 +34,7 @@ SKIP_WORDS: dict[int, str] = {
 # flow.LostEventSource.
 _LOST_IN = {1: "the kernel's ring buffer", 2: "the observer's queue", 3: "Hubble's ring buffer"}
 # relay.NodeState; connected nodes are no news.
-_STATES = {2: "unavailable", 3: "gone", 4: "in error"}
+_STATES = {2: "unavailable", 3: "gone", 4: "in error", OUT_OF_SIGHT: "out of sight for a while"}
 
 
 def coverage_section(coverage: Coverage) -> Section:

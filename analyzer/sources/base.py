@@ -8,7 +8,10 @@ from typing import NamedTuple, Protocol
 
 from analyzer.model.flow import Flow, LostEvents, NodeStatus, Skip
 
-__all__ = ["Batch", "FlowSource", "History", "Position", "Record", "nothing_read_before"]
+__all__ = ["LIVE", "Batch", "FlowSource", "History", "Position", "Record", "nothing_read_before"]
+
+LIVE = "live "
+"""What the stream of a `Position` begins with if it is a node's, and not the content of a file; the node's name follows."""
 
 Record = Flow | LostEvents | NodeStatus | Skip
 """What one input line or message decodes to. A `Skip` is a record that is no flow, with its reason."""
@@ -19,6 +22,10 @@ class Position(NamedTuple):
 
     `stream` is a fingerprint of the content's beginning, never a file name, so it survives rotation and compression;
     `digest` fingerprints the bytes themselves. Batches of one stream are contiguous.
+
+    Of a node (`LIVE`), `start` and `end` number the flows that were ever read from it, and `digest` says how to go on: see
+    `analyzer.sources.sight`. What it says up to its first ``/`` names an uninterrupted run; of a run only one position is
+    kept, which grows.
     """
 
     stream: str
@@ -32,11 +39,15 @@ class Batch(NamedTuple):
     so that whoever consumes it can act by the clock.
 
     `skipped` counts records that were not decoded at all, such as content that was read before (`Skip.DUPLICATE`).
+
+    A live source gives `mark` instead of a position: called when what was read up to this batch, and nothing after it, is
+    written down, it tells the positions since it was called last.
     """
 
     records: Sequence[Record]
     position: Position | None = None
     skipped: Mapping[Skip, int] = MappingProxyType({})
+    mark: Callable[[], Sequence[Position]] | None = None
 
 
 History = Callable[[str], Sequence[Position]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from analyzer.sources.base import Position
+from analyzer.sources.base import LIVE, Position
 
-__all__ = ["Novelty", "novelty"]
+__all__ = ["Novelty", "grows", "novelty"]
 
 
 class Novelty(Enum):
@@ -17,6 +17,13 @@ class Novelty(Enum):
     READ_BEFORE = "read before"
     BOTH = "both"
     """Some of it was read before, or something else was at its place: the batch cannot be counted, and not be left out."""
+
+
+def grows(known: Position, position: Position) -> bool:
+    """Whether `position` continues the uninterrupted run of a node that `known` is of."""
+    if not known.stream.startswith(LIVE) or (known.stream, known.end) != (position.stream, position.start):
+        return False
+    return known.digest.partition("/")[0] == position.digest.partition("/")[0]
 
 
 def novelty(positions: Sequence[Position], known: Iterable[Position]) -> Novelty:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from analyzer.errors import StoreError
 from analyzer.model.edge import EdgeTable, Endpoint
 from analyzer.model.window import check_hour, within
-from analyzer.sources.base import Position
+from analyzer.sources.base import LIVE, Position
 from analyzer.store.codec import (
     Damaged,
     decode_edge,
@@ -27,7 +27,7 @@ from analyzer.store.codec import (
     encode_text,
     endpoint_rows,
 )
-from analyzer.store.content import Novelty, novelty
+from analyzer.store.content import Novelty, grows, novelty
 from analyzer.store.engine import make_engine, shown, spoken_errors, tidy, use_log, writing
 from analyzer.store.schema import BATCH, CONTENT, EDGE, ENDPOINT, META, SIDE, lock, prepare
 
@@ -246,13 +246,25 @@ def _insert_batch(connection: sa.Connection, name: str | None) -> None:
 
 
 def _insert_content(connection: sa.Connection, positions: Sequence[Position], selection: str) -> None:
-    rows = [
-        {"stream": stream, "start": start, "stop": end, "digest": digest, "selection": selection}
-        for stream, start, end, digest in sorted(positions)
-        if end > start
-    ]
+    rows = []
+    for position in sorted(positions):
+        if position.end > position.start and not _grown(connection, position):
+            rows.append(dict(zip(("stream", "start", "stop", "digest"), position, strict=True), selection=selection))
     if rows:
         connection.execute(sa.insert(CONTENT), rows)
+
+
+def _grown(connection: sa.Connection, position: Position) -> bool:
+    """Let the position before this one cover it too, if both are of one run of a node: a row for each flush would be too many."""
+    if not position.stream.startswith(LIVE):
+        return False
+    ends_here = sa.and_(CONTENT.c.stream == position.stream, CONTENT.c.stop == position.start)
+    columns = (CONTENT.c.stream, CONTENT.c.start, CONTENT.c.stop, CONTENT.c.digest)
+    row = connection.execute(sa.select(*columns).where(ends_here)).first()
+    if row is None or not grows(Position(*row), position):
+        return False
+    connection.execute(sa.update(CONTENT).where(ends_here).values(stop=position.end, digest=position.digest))
+    return True
 
 
 def _insert_table(connection: sa.Connection, table: EdgeTable) -> None:

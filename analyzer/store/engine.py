@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from analyzer.errors import StoreError
+from analyzer.errors import StoreError, StoreUnavailable
 
 __all__ = ["looks_like_store", "make_engine", "shown", "spoken_errors", "tidy", "use_log", "writing"]
 
@@ -170,11 +170,11 @@ def _outside_transactions(engine: sa.Engine, statement: str) -> None:
 
 @contextmanager
 def spoken_errors(where: str) -> Iterator[None]:
-    """Turn what a database raises into StoreError."""
+    """Turn what a database raises into StoreUnavailable."""
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
         original: Any = error.orig if isinstance(error, DBAPIError) else error
         reason = str(original).strip().partition("\n")[0]
         hint = next((hint for word, hint in _HINTS.items() if word in reason), "")
-        raise StoreError(f"{where}: {reason}", hint=hint) from error
+        raise StoreUnavailable(f"{where}: {reason}", hint=hint) from error
