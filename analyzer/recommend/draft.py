@@ -250,6 +250,7 @@ class Topic(StrEnum):
     PRIVATE = "private addresses"
     INGRESS = "clients come through an ingress"
     NODES = "nodes as peers"
+    BLIND = "names or requests nobody saw"
 
 
 class Note(NamedTuple):
@@ -275,6 +276,7 @@ class Draft:
     claims: tuple[Claim, ...] = ()
     rules: tuple[RuleDraft, ...] = ()
     policies: tuple[PolicyDraft, ...] = ()
+    visibility: tuple[PolicyDraft, ...] = ()
     refused: tuple[Refusal, ...] = ()
     always_allowed: tuple[Edge, ...] = ()
     notes: tuple[Note, ...] = ()

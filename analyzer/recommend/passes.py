@@ -15,6 +15,7 @@ from analyzer.recommend.peers import peers
 from analyzer.recommend.policies import policies
 from analyzer.recommend.ports import ports
 from analyzer.recommend.subjects import subjects
+from analyzer.recommend.visibility import visibility
 from analyzer.recommend.zones import zones
 
 __all__ = ["PASSES"]
@@ -31,5 +32,6 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     lookups,  # name resolution -> of the names that were asked for
     http,  # rules -> rules on requests, where they were seen
     policies,  # rules -> policies
+    visibility,  # policies -> those that would show what nobody saw
     advice,  # policies -> notes on them
 )

@@ -11,7 +11,7 @@ from analyzer.model.edge import Edge
 from analyzer.model.inventory import Inventory
 from analyzer.recommend.draft import Draft, Note, Options, PolicyDraft, Refusal, Subject
 from analyzer.recommend.passes import PASSES
-from analyzer.recommend.render import manifest, policy
+from analyzer.recommend.render import manifest, policy, visibility_manifest
 
 __all__ = ["Proposal", "recommend"]
 
@@ -21,7 +21,8 @@ class Proposal:
     """Policies with the evidence of each rule, and everything that did not become one.
 
     `refused` names each edge, or one end of it, that no rule allows, with the reason. `always_allowed` are edges from a pod's
-    own host. `subjects` are all workloads that were found, those without a policy included.
+    own host. `subjects` are all workloads that were found, those without a policy included. `visibility` are policies that
+    allow nothing new and would show DNS names and requests that nobody could see.
     """
 
     policies: tuple[PolicyDraft, ...] = ()
@@ -29,6 +30,7 @@ class Proposal:
     always_allowed: tuple[Edge, ...] = ()
     notes: tuple[Note, ...] = ()
     subjects: tuple[Subject, ...] = ()
+    visibility: tuple[PolicyDraft, ...] = ()
 
     def documents(self) -> tuple[dict[str, Any], ...]:
         """The policies as plain values, in canonical order."""
@@ -37,6 +39,10 @@ class Proposal:
     def manifests(self) -> tuple[Document, ...]:
         """The policies as documents with a relative path and a comment that sums up the evidence, in the same order."""
         return tuple(manifest(draft) for draft in self.policies)
+
+    def visibility_manifests(self) -> tuple[Document, ...]:
+        """The policies that show what nobody could see, as documents with a path of their own."""
+        return tuple(visibility_manifest(draft) for draft in self.visibility)
 
 
 def recommend(edges: Sequence[Edge], inventory: Inventory | None = None, options: Options | None = None) -> Proposal:
@@ -54,4 +60,5 @@ def recommend(edges: Sequence[Edge], inventory: Inventory | None = None, options
         draft.always_allowed,
         tuple(sorted(set(draft.notes))),
         tuple(draft.subjects.values()),
+        draft.visibility,
     )

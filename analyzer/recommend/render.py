@@ -23,7 +23,7 @@ from analyzer.recommend.draft import (
     Selection,
 )
 
-__all__ = ["MANAGED_BY", "manifest", "policy"]
+__all__ = ["MANAGED_BY", "manifest", "policy", "visibility_manifest"]
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "hubble-analyzer"}
 
@@ -49,6 +49,19 @@ def policy(draft: PolicyDraft) -> dict[str, Any]:
 def manifest(draft: PolicyDraft) -> Document:
     """The policy as a document, with its path and a summary of its evidence."""
     return Document(policy(draft), draft.path, header=_header(draft))
+
+
+def visibility_manifest(draft: PolicyDraft) -> Document:
+    """The policy that shows names and requests, as a document. It closes no direction, whatever else is applied."""
+    made = policy(draft)
+    made["spec"] = {"enableDefaultDeny": {"ingress": False, "egress": False}, **made["spec"]}
+    return Document(made, draft.path, header=_VISIBILITY)
+
+
+_VISIBILITY = (
+    "Shows DNS names, and HTTP requests where that was asked for, by way of the L7 proxy; it denies nothing.",
+    "Apply it for as long as flows are recorded, and take it away afterwards.",
+)
 
 
 def _rule(rule: RuleDraft, word: str) -> dict[str, Any]:
