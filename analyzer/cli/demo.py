@@ -47,7 +47,7 @@ def command(output_dir: Path, seed: int) -> None:
     show(Report("graph", "", (graph_section(service_graph(edges)),)), narration=True)
     _step(4, "Policies that allow this traffic and nothing else", f"{called()} recommend {store} -d {policies}")
     proposal = recommend(edges)
-    save_proposal(policies, proposal, proposal_report(proposal, table.coverage))
+    save_proposal(policies, proposal.manifests(), proposal_report(proposal, table.coverage))
     show(Report("summary", "", proposal_summary(proposal, table.coverage).sections[1:]), narration=True)
     _example(proposal, policies)
     _next(store, policies, called())

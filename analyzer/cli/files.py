@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from analyzer.cli.progress import note
 from analyzer.errors import AnalyzerError, OutputError
@@ -13,18 +12,15 @@ from analyzer.manifests import Document, dump, load
 from analyzer.report import markdown
 from analyzer.report.model import Report
 
-if TYPE_CHECKING:
-    from analyzer.recommend import Proposal
-
 __all__ = ["REPORT_FILE", "left_over", "make_folder", "save_proposal", "write_documents", "write_text"]
 
 REPORT_FILE = "REPORT.md"
 MANAGED_BY = ("app.kubernetes.io/managed-by", "hubble-analyzer")
 
 
-def save_proposal(folder: Path, proposal: Proposal, report: Report) -> None:
+def save_proposal(folder: Path, documents: Sequence[Document], report: Report) -> None:
     """Write the policies and the report, and warn of policies from an earlier run. Raises OutputError."""
-    written = write_documents(folder, proposal.manifests())
+    written = write_documents(folder, documents)
     write_text(folder, REPORT_FILE, markdown.render(report))
     old = left_over(folder, written)
     if old:

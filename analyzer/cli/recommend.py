@@ -57,15 +57,12 @@ def command(
     from analyzer.cli.output import finish, show
     from analyzer.cli.progress import note
     from analyzer.cli.reading import find_edges
-    from analyzer.inventories import from_manifests
-    from analyzer.manifests import dump, load
-    from analyzer.model.inventory import Inventory
+    from analyzer.manifests import dump
     from analyzer.recommend import Options, Settings, recommend
     from analyzer.report.proposal import proposal_report, proposal_summary
 
-    known = from_manifests(each.data for each in load(inventory)) if inventory else Inventory()
     found = find_edges(inputs, frozenset(each.upper() for each in include_verdicts))
-    known = replace(known, names={**found.names, **known.names})
+    known = inventory_of(found, inventory)
     options = Options(
         Settings(l7=shape.l7),
         only=frozenset(only_namespace),
@@ -73,18 +70,30 @@ def command(
         max_cidrs=shape.max_cidrs,
     )
     proposal = recommend(found.edges, known, options)
+    documents = [*proposal.manifests(), *(proposal.visibility_manifests() if shape.visibility else ())]
     full = proposal_report(proposal, found.coverage)
     if output_dir is not None:
-        save_proposal(output_dir, proposal, full)
+        save_proposal(output_dir, documents, full)
     form = output or ("" if output_dir else "yaml")
     if form == "yaml":
-        sys.stdout.write(dump(proposal.manifests()))
+        sys.stdout.write(dump(documents))
     elif form:
         show(full, form)
     show(proposal_summary(proposal, found.coverage, next_steps(output_dir)), err=True)
     if found.interrupted:
         note("Interrupted: these policies fit only what was read until then.")
     finish(found.interrupted)
+
+
+def inventory_of(found: Found, manifests: Sequence[str]) -> Inventory:
+    """What the edges and the manifests tell of the cluster. Raises InputError."""
+    from analyzer.inventories import from_edges, from_manifests, merged
+    from analyzer.manifests import load
+
+    known = from_edges(found.edges)
+    if manifests:
+        known = merged(known, from_manifests((each.data for each in load(manifests)), known.options.cluster_name))
+    return replace(known, names={**found.names, **known.names})
 
 
 def next_steps(folder: Path | None) -> list[str]:

@@ -24,6 +24,7 @@ class Shape:
     l7: frozenset[L7]
     zone_names: int
     max_cidrs: int
+    visibility: bool
 
 
 def _l7(context: click.Context, parameter: click.Parameter, value: str | None) -> frozenset[L7]:
@@ -49,6 +50,10 @@ _OPTIONS = (
     click.option(
         "--max-cidrs", type=click.IntRange(min=1), default=32, show_default=True, metavar="N", panel=OUTPUT,
         help="Aggregate more than N outside addresses on one port; internet clients become the entity world.",
+    ),
+    click.option(
+        "--visibility", is_flag=True, panel=OUTPUT,
+        help="Also write policies that make DNS names visible (and HTTP, with --l7 http) where nobody saw them; they deny nothing.",
     ),
 )  # fmt: skip
 

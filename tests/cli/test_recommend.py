@@ -59,3 +59,14 @@ def test_l7_is_opt_in(tmp_path: Path) -> None:
     assert r'"/items/1(\\?.*)?"' in result.stdout
     assert "L7 proxy" in result.stderr
     assert "there are http and dns" in run("recommend", flows, "--l7", "kafka", code=2).stderr
+
+
+def test_visibility_policies_are_written_on_request(tmp_path: Path) -> None:
+    far = [exported("cart", "", 443, namespace="", reply=reply) for reply in (False, True)]
+    flows = write_lines(tmp_path / "flows.json", [*shop(), *far])
+    assert "cart-visibility" not in run("recommend", flows).stdout
+    assert "--visibility" in run("recommend", flows).stderr
+    run("recommend", flows, "--visibility", "--l7", "http", "-d", "out")
+    text = Path("out/visibility/shop/cart-visibility.yaml").read_text()
+    assert 'matchPattern: "*"' in text
+    assert "http:" in text
