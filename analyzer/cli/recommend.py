@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
 from analyzer.cli.shape import Shape, shapes_policies
+
+if TYPE_CHECKING:
+    from analyzer.cli.reading import Found
+    from analyzer.model.inventory import Inventory
 
 __all__ = ["command"]
 
@@ -86,7 +92,7 @@ def command(
 
 
 def inventory_of(found: Found, manifests: Sequence[str]) -> Inventory:
-    """What the edges and the manifests tell of the cluster. Raises InputError."""
+    """What the edges and the manifests tell of the cluster. Raises ManifestError."""
     from analyzer.inventories import from_edges, from_manifests, merged
     from analyzer.manifests import load
 
