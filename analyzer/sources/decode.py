@@ -150,6 +150,8 @@ class Decoder:
     def decode(self, line: bytes) -> Record:
         """The record in one line without its line end. Never raises: what cannot be read is a `Skip`."""
         try:
+            if not line.isascii():
+                line.decode()  # what the typed decoder passes over it does not check
             flow = self._lines.decode(line).flow
             # Without these it is another kind of record, or spelled differently (nodeName, eventType).
             if flow is None or flow.event_type is None or not flow.node_name or not flow.time:

@@ -74,7 +74,7 @@ def _camel(name: str) -> str:
 
 
 class _Message:
-    """A JSON object read as a protobuf message: either spelling of a key, null as absent, numbers also as strings."""
+    """A JSON object read as a protobuf message: either spelling of a key, null as absent, numbers also as strings or floats."""
 
     def __init__(self, body: Any) -> None:
         if not isinstance(body, dict):
@@ -98,7 +98,7 @@ class _Message:
 
     def enum(self, name: str, numbers: Mapping[str, int]) -> int:
         value = self.get(name)
-        if isinstance(value, str) and not value.lstrip("-").isdigit():
+        if isinstance(value, str):
             return numbers.get(value, 0)
         return 0 if value is None else _number(value, 2**31 - 1)
 
@@ -133,7 +133,8 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any, limit: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    digits = isinstance(value, str) and value.isascii() and value.isdigit()
+    if digits or (isinstance(value, float) and value.is_integer()):  # log shippers without integers write 8080.0
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
         raise ValueError("not a number in its range")
