@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from analyzer.model.address import family
@@ -43,11 +44,11 @@ NOT_IDENTITY_RELEVANT = (
 _NAMED_PORTS = "io.cilium.k8s.named-ports"
 
 
-def from_edges(edges: Iterable[Edge], answers: Iterable[tuple[str, ...]] = ()) -> Inventory:
+def from_edges(edges: Iterable[Edge], resolved: Mapping[str, Iterable[str]] = MappingProxyType({})) -> Inventory:
     """Everything the edges themselves tell: identities, namespace labels, declared ports where the agent wrote them into the
     identity (``gen:`` label), and the addresses of DNS names. The local cluster is the one that observed most.
 
-    `answers` are the (cluster, address, name) of DNS responses (`EdgeTable.answers`); those for addresses of edges count.
+    `resolved` are the addresses that DNS responses gave for names (`answered_names`); those that edges lead to count.
     """
     endpoints: dict[tuple[Labels, str], InventoryEndpoint] = {}
     names: dict[str, set[str]] = {}
@@ -67,9 +68,10 @@ def from_edges(edges: Iterable[Edge], answers: Iterable[tuple[str, ...]] = ()) -
                     names.setdefault(name, set()).add(end.address)
             elif end.labels and not entities(end.labels):
                 endpoints.setdefault((end.labels, end.namespace), _seen(end, workloads))
-    for _, address, name in answers:
-        if address in outside:
-            names.setdefault(name, set()).add(address)
+    for name, addresses in resolved.items():
+        met = outside.intersection(addresses)
+        if met:
+            names.setdefault(name, set()).update(met)
     cluster = min(observers, key=lambda name: (-observers[name], name)) if observers else "default"
     return Inventory(
         endpoints=tuple(endpoints[key] for key in sorted(endpoints)),

@@ -127,6 +127,6 @@ def test_declared_wins_over_seen() -> None:
 
 def test_dns_answers_name_the_addresses_that_edges_have() -> None:
     edges = settle(aggregate([tcp(pod("web"), WORLD, 443, destination_ip="198.51.100.7")]))
-    answers = [("default", "198.51.100.7", "api.example.com"), ("default", "198.51.100.9", "b.example.com")]
+    resolved = {"api.example.com": ("198.51.100.7", "198.51.100.8"), "b.example.com": ("198.51.100.9",)}
     assert from_edges(edges).names == {}
-    assert from_edges(edges, answers).names == {"api.example.com": ("198.51.100.7",)}
+    assert from_edges(edges, resolved).names == {"api.example.com": ("198.51.100.7",)}
