@@ -7,6 +7,7 @@ from analyzer.policy.model import Origin, Policy, PolicyRef
 from analyzer.policy.parse import KINDS, parse
 from analyzer.policy.partition import Partition
 from analyzer.policy.selector import Peer
+from analyzer.policy.unparse import unparse
 
 __all__ = [
     "KINDS",
@@ -24,4 +25,5 @@ __all__ = [
     "Traffic",
     "compile_policies",
     "parse",
+    "unparse",
 ]

@@ -41,6 +41,11 @@ class Case:
     def id(self) -> str:
         return str(self.body["id"])
 
+    @property
+    def options(self) -> AgentOptions:
+        """The agent's settings in this case."""
+        return _World(self.body).inventory.options
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
