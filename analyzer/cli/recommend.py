@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
-from analyzer.cli.shape import Shape, shapes_policies
+from analyzer.cli.shape import Shape, shaped, shapes_policies
 
 if TYPE_CHECKING:
     from analyzer.cli.reading import Found
@@ -76,7 +76,7 @@ def command(
         max_cidrs=shape.max_cidrs,
     )
     proposal = recommend(found.edges, known, options)
-    documents = [*proposal.manifests(), *(proposal.visibility_manifests() if shape.visibility else ())]
+    proposal, documents = shaped(proposal, shape)
     full = proposal_report(proposal, found.coverage)
     if output_dir is not None:
         save_proposal(output_dir, documents, full)

@@ -12,9 +12,12 @@ import rich_click as click
 from analyzer.cli.options import OUTPUT
 
 if TYPE_CHECKING:
-    from analyzer.recommend import L7
+    from analyzer.manifests import Document
+    from analyzer.recommend import L7, Proposal
 
-__all__ = ["Shape", "shapes_policies"]
+__all__ = ["Shape", "shaped", "shapes_policies"]
+
+DIALECTS = ("cilium", "kubernetes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Shape:
     zone_names: int
     max_cidrs: int
     visibility: bool
+    dialect: str
 
 
 def _l7(context: click.Context, parameter: click.Parameter, value: str | None) -> frozenset[L7]:
@@ -55,6 +59,10 @@ _OPTIONS = (
         "--visibility", is_flag=True, panel=OUTPUT,
         help="Also write policies that make DNS names visible (and HTTP, with --l7 http) where nobody saw them; they deny nothing.",
     ),
+    click.option(
+        "--dialect", type=click.Choice(DIALECTS), default="cilium", show_default=True, panel=OUTPUT,
+        help="Kind of policies: Cilium's, or Kubernetes NetworkPolicy as far as it goes; what is lost is named.",
+    ),
 )  # fmt: skip
 
 
@@ -69,3 +77,16 @@ def shapes_policies(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         run = option(run)
     return run
+
+
+def shaped(proposal: Proposal, shape: Shape) -> tuple[Proposal, list[Document]]:
+    """The documents to write, and the proposal with notes on what they cannot say."""
+    from analyzer.recommend.knp import network_policies, with_losses
+
+    documents = list(proposal.manifests())
+    if shape.dialect == "kubernetes":
+        converted, losses = network_policies(proposal)
+        documents, proposal = list(converted), with_losses(proposal, losses)
+    if shape.visibility:
+        documents.extend(proposal.visibility_manifests())
+    return proposal, documents

@@ -12,9 +12,10 @@ from analyzer.model.edge import Edge, Endpoint
 from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.inventory import Inventory
-from analyzer.model.l4 import L4
+from analyzer.model.l4 import L4, Protocol
 
 __all__ = [
+    "ANY_PORT",
     "L7",
     "CidrPeer",
     "Claim",
@@ -26,6 +27,7 @@ __all__ = [
     "Note",
     "Options",
     "Peer",
+    "PeerDetail",
     "PolicyDraft",
     "Purpose",
     "Reason",
@@ -46,14 +48,28 @@ class L7(StrEnum):
     DNS = "dns"
 
 
+class PeerDetail(StrEnum):
+    """What rules call pods: all of a namespace, or those of one workload."""
+
+    NAMESPACE = "namespace"
+    WORKLOAD = "workload"
+
+
+ANY_PORT = L4(Protocol.ANY)
+"""Stands in a claim for every protocol and port, ICMP included."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What may differ between namespaces. `directions` are the sections that may be written; `names` allows toFQDNs; `l7` is
-    what rules are narrowed to beyond ports, where the proxy saw it."""
+    what rules are narrowed to beyond ports, where the proxy saw it; `peers` is what rules call pods, and with `any_port` they
+    say nothing of ports."""
 
     directions: frozenset[Direction] = frozenset({Direction.INGRESS, Direction.EGRESS})
     names: bool = True
     l7: frozenset[L7] = frozenset()
+    peers: PeerDetail = PeerDetail.WORKLOAD
+    any_port: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +126,7 @@ class Subject:
 
 
 class EndpointPeer(NamedTuple):
-    """Pods of one workload. `cluster` is empty for the rule's own cluster."""
+    """Pods of one workload, or all of a namespace (then `subject` has no name). `cluster` is empty for the rule's own cluster."""
 
     subject: SubjectKey
     selection: Selection
@@ -171,9 +187,10 @@ class HttpMatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RuleDraft:
-    """One rule of one policy: `peers` are of one kind; `ports` hold either ports or ICMP types. `evidence` are the edges that
-    caused it, in canonical order; none for name resolution that was not seen used. `http` are the only requests that may
-    pass, `lookups` the only DNS names or patterns that may be asked for; empty is no such constraint."""
+    """One rule of one policy: `peers` are of one kind; `ports` hold either ports or ICMP types, and without any of them the rule
+    is for every protocol and port. `evidence` are the edges that caused it, in canonical order; none for name resolution that
+    was not seen used. `http` are the only requests that may pass, `lookups` the only DNS names or patterns that may be asked
+    for; empty is no such constraint."""
 
     subject: SubjectKey
     direction: Direction
@@ -251,6 +268,7 @@ class Topic(StrEnum):
     INGRESS = "clients come through an ingress"
     NODES = "nodes as peers"
     BLIND = "names or requests nobody saw"
+    LOST = "lost in NetworkPolicy"
 
 
 class Note(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,11 @@ def test_visibility_policies_are_written_on_request(tmp_path: Path) -> None:
     text = Path("out/visibility/shop/cart-visibility.yaml").read_text()
     assert 'matchPattern: "*"' in text
     assert "http:" in text
+
+
+def test_kubernetes_network_policies(flows: Path) -> None:
+    text = run("recommend", flows, "--dialect", "kubernetes").stdout
+    assert "kind: NetworkPolicy" in text
+    assert "cilium.io" not in text
+    icmp = run("recommend", flows, "--dialect", "kubernetes", "-o", "json").stdout
+    assert json.loads(icmp)
