@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from analyzer.cli.interrupt import Interruptible
 from analyzer.cli.options import EVERYTHING, Inputs
-from analyzer.cli.progress import Progress
+from analyzer.cli.progress import Progress, note
 from analyzer.cli.stored import edge_filter, hours
 from analyzer.errors import SourceError, UsageError
 
@@ -81,7 +81,7 @@ def _check(name: str) -> None:
 
 
 def _server(inputs: Inputs) -> FlowSource:
-    from analyzer.sources.relay import Query, RelaySource
+    from analyzer.sources.relay import FIELDS, Query, RelaySource
 
     number = inputs.number
     if inputs.follow and not number and inputs.since is None:
@@ -94,8 +94,9 @@ def _server(inputs: Inputs) -> FlowSource:
         until=inputs.until.time if inputs.until and not inputs.follow else None,
         whitelist=inputs.whitelist,
         blacklist=inputs.blacklist,
+        field_mask=FIELDS,
     )
-    return RelaySource(inputs.server_options(), query)
+    return RelaySource(inputs.server_options(), query, news=note)
 
 
 def selection(inputs: Inputs) -> Selection | None:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from google.protobuf import json_format
 
 from analyzer.errors import ConnectionFailed, UsageError
-from analyzer.sources.base import Batch, History, Record, nothing_read_before
+from analyzer.model.flow import Flow
+from analyzer.sources.base import Batch, History, nothing_read_before
 from analyzer.sources.decode_pb import Decoder
+from analyzer.sources.pb.analyzer import hot_pb2
 from analyzer.sources.pb.flow import flow_pb2
 from analyzer.sources.pb.observer import observer_pb2
 from analyzer.sources.pb.pool import POOL
 from analyzer.sources.probe import probe_plain, probe_tls
 from analyzer.sources.server import ServerOptions, grpc, open_channel
+from analyzer.sources.sight import Sight
 from analyzer.sources.stream import MessageStream
 
-__all__ = ["Query", "RelaySource", "ask", "explain"]
+__all__ = ["FIELDS", "Backoff", "Query", "RelaySource", "ask", "explain"]
 
 GET_FLOWS = "/observer.Observer/GetFlows"
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -29,6 +33,8 @@ _POLL = 0.2
 """Seconds between looks at the clock and at `close`."""
 _SILENCE = 1.0
 """Seconds after which a silent stream yields an empty batch."""
+FIELDS = tuple(field.name for field in hot_pb2.Flow.DESCRIPTOR.fields)
+"""The fields of a flow that are read here. As a field mask they save the others, such as `Summary`, their way."""
 _PATIENCE = 10.0
 """Seconds of silence after which the server is asked whether it is still there. A request, and not HTTP/2 pings: servers
 that keep gRPC's defaults, Hubble's among them, close connections that ping more often than every five minutes while no
@@ -43,7 +49,7 @@ class Query:
 
     `since` and `until` are nanoseconds since the epoch. `number` counts matching flows from the newest backwards, or from
     the oldest with `first`, and per node through Relay; 0 is all there are. Filters are FlowFilters in their JSON form.
-    `field_mask` names the only fields of flow.Flow to send.
+    `field_mask` names the only fields of flow.Flow to send; one of all `FIELDS` is dropped if the server is too old for it.
     """
 
     number: int = 0
@@ -71,60 +77,151 @@ class Query:
         return request
 
 
+class Backoff(NamedTuple):
+    """Seconds between attempts to connect again: they double from `first` up to `most`, each shortened at random by up to half,
+    so that many clients do not come back to a restarted server at the same moment."""
+
+    first: float = 1.0
+    most: float = 30.0
+
+    def delay(self, attempt: int) -> float:
+        """How long to wait before the `attempt`-th attempt, counted from 0."""
+        longest: float = min(self.most, self.first * 2 ** min(attempt, 30))
+        return longest * random.uniform(0.5, 1.0)
+
+
+def _silently(text: str) -> None:
+    """News for nobody."""
+
+
 class RelaySource:
     """The flows that a `Query` asks a server for. Yields at least one batch a second, empty ones included.
 
-    `node_status` messages of Relay come through as records. Without `follow` it ends with the last flow; with it, when
-    closed. After `patience` seconds of silence the server is asked whether it is still there. Raises ConnectionFailed when
-    the server cannot be reached, refuses, does not answer any more, or the stream breaks.
+    `node_status` messages of Relay come through as records. Without `follow` it ends with the last flow, and raises
+    ConnectionFailed when the server cannot be reached, refuses, does not answer any more, or the stream breaks. With
+    `follow` it goes on until closed: once it was connected, it connects again, reads certificates and addresses afresh, and
+    resumes where it was, telling `news` in words. After `patience` seconds of silence the server is asked whether it is
+    still there. What was read before, in this process or by the history it is given, comes as duplicates (`Sight`).
     """
 
-    def __init__(self, options: ServerOptions, query: Query | None = None, *, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        query: Query | None = None,
+        *,
+        patience: float = _PATIENCE,
+        backoff: Backoff = Backoff(),  # noqa: B008 - a tuple
+        news: Callable[[str], None] = _silently,
+    ) -> None:
         self._options = options
         self._patience = patience
+        self._backoff = backoff
+        self._news = news
         self._query = query or Query()
-        self._request = self._query.request()
+        self._query.request()
         self._closed = False
+        self._connected = False
+        self._attempts = 0
+        self._lost: float | None = None
+        self._told = ""
         self._decode = Decoder().decode
+        self._sight = Sight()
 
     @property
     def name(self) -> str:
         return self._options.server
 
     def batches(self, history: History = nothing_read_before) -> Iterator[Batch]:
-        """Connect and read. The history of other sources is not asked: a stream has no place to resume from."""
-        with open_channel(self._options) as channel:
-            yield from self._connection(channel, self._request.SerializeToString())
+        """Connect and read, and with `follow` again and again. Raises ConnectionFailed, UsageError."""
+        self._sight = Sight(history)
+        while True:
+            trouble = "the server ended the stream"
+            try:
+                with open_channel(self._options) as channel:
+                    yield from self._connection(channel)
+            except _MaskRefusedError:
+                continue
+            except (ConnectionFailed, UsageError) as error:
+                if not (self._query.follow and self._connected):
+                    raise
+                trouble = error.message
+            if self._closed or not self._query.follow:
+                return
+            self._tell_lost(trouble)
+            yield from self._pause()
+            self._sight.reconnected()
 
     def close(self) -> None:
         """Make `batches` end within a fraction of a second. Only sets a flag: safe in a signal handler."""
         self._closed = True
 
-    def _connection(self, channel: grpc.Channel, request: bytes) -> Iterator[Batch]:
-        """One call from its start to its end."""
-        stream = MessageStream(channel, GET_FLOWS, request, self._options.metadata)
-        pulse = _Pulse(channel, self._options, self._patience)
+    def _pause(self) -> Iterator[Batch]:
+        """Wait before connecting again; who consumes this goes on acting by the clock."""
+        until = time.monotonic() + self._backoff.delay(self._attempts)
+        self._attempts += 1
         silent_since = time.monotonic()
+        while not self._closed and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL))
+            if time.monotonic() - silent_since >= _SILENCE:
+                silent_since = time.monotonic()
+                yield Batch(())
+
+    def _tell_lost(self, trouble: str) -> None:
+        if self._lost is None:
+            self._lost = time.monotonic()
+        if trouble != self._told:
+            self._news(f"{trouble}; connecting again")
+        self._told = trouble
+
+    def _alive(self) -> None:
+        """The server has sent something, or answered."""
+        self._connected = True
+        if self._lost is not None:
+            self._news(f"connected to {self.name} again after {time.monotonic() - self._lost:.0f} s")
+            self._lost, self._told = None, ""
+
+    def _request(self) -> bytes:
+        """What to ask for: the query, or once flows have come, what follows them. `number` does not limit that."""
+        query, since = self._query, self._sight.since
+        if query.follow and since is not None:
+            query = replace(query, number=0, since=max(since, query.since or 0))
+        request: bytes = query.request().SerializeToString()
+        return request
+
+    def _connection(self, channel: grpc.Channel) -> Iterator[Batch]:
+        """One call from its start to its end."""
+        stream = MessageStream(channel, GET_FLOWS, self._request(), self._options.metadata)
+        pulse = _Pulse(channel, self._options, self._patience)
+        started = silent_since = time.monotonic()
         heard = False
         try:
             while not self._closed and not stream.drained:
                 messages = stream.take(_POLL)
                 now = time.monotonic()
                 if messages:
-                    heard = True
                     pulse.heard(now)
                 elif now - silent_since < _SILENCE:
                     continue
                 silent_since = now
-                yield Batch(self._records(messages))
-                pulse.check(now)
+                heard = heard or bool(messages) or pulse.answered
+                if heard:
+                    self._alive()
+                batch = self._sight.batch([self._decode(message) for message in messages])
+                if now - started > self._backoff.most or any(isinstance(record, Flow) for record in batch.records):
+                    self._attempts = 0
+                yield batch
+                pulse.check(time.monotonic())
         finally:
             stream.cancel()
         if stream.error is not None and not self._closed:
+            if stream.error.code() is Status.INVALID_ARGUMENT and self._query.field_mask == FIELDS:
+                self._query = replace(self._query, field_mask=())
+                raise _MaskRefusedError
             raise explain(stream.error, self._options, established=heard)
 
-    def _records(self, messages: Sequence[bytes]) -> Sequence[Record]:
-        return [self._decode(message) for message in messages]
+
+class _MaskRefusedError(Exception):
+    """The server does not know all of `FIELDS`, being older; it is asked for whole flows then."""
 
 
 class _Pulse:
@@ -135,7 +232,10 @@ class _Pulse:
         self._options = options
         self._patience = patience
         self._last = time.monotonic()
+        self._asked = 0.0
         self._question: Any = None
+        self.answered = False
+        """Whether the server has answered a question."""
 
     def heard(self, now: float) -> None:
         """Something arrived."""
@@ -146,13 +246,16 @@ class _Pulse:
         if self._question is not None:
             if not self._question.done():
                 return
-            if self._question.code() in (Status.DEADLINE_EXCEEDED, Status.UNAVAILABLE) and self._last < now:
+            failed = self._question.code() in (Status.DEADLINE_EXCEEDED, Status.UNAVAILABLE)
+            if failed and self._last <= self._asked:
                 raise ConnectionFailed(
                     f"{self._options.server} does not answer any more", hint="the server or the way to it is gone"
                 )
+            self.answered = self.answered or not failed
             self._question = None
             self._last = now
         elif now - self._last >= self._patience:
+            self._asked = now
             self._question = self._ask.future(
                 b"", timeout=self._options.timeout, metadata=self._options.metadata, wait_for_ready=False
             )

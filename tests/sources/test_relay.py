@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from analyzer.sources.base import FlowSource
 from analyzer.sources.decode_pb import Decoder
 from analyzer.sources.filters import Selection, parse_filters
 from analyzer.sources.pb.observer import observer_pb2
-from analyzer.sources.relay import Query, RelaySource, ask
+from analyzer.sources.relay import FIELDS, Query, RelaySource, ask
 from analyzer.sources.server import ServerOptions
 from tests.sources.hubble import (
     Certificates,
@@ -152,6 +152,27 @@ def test_a_field_mask_is_sent_along(server: ReplayServer) -> None:
     assert (flow.source.identity, flow.source.pod, flow.uuid) == (1000, "", "")
 
 
+def test_only_fields_that_are_read_are_asked_for_and_nothing_is_missing() -> None:
+    with ReplayServer(VARIED) as server:
+        assert read(server.address, Query(field_mask=FIELDS)) == read(server.address)
+
+
+def test_a_server_too_old_for_some_field_is_asked_for_all() -> None:
+    asked: list[int] = []
+
+    def get_flows(request: bytes, context: Any) -> Iterator[bytes]:
+        asked.append(len(observer_pb2.GetFlowsRequest.FromString(request).field_mask.paths))
+        if asked[-1]:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "invalid field mask")
+        yield from (message.SerializeToString() for message in recording(2))
+
+    with observer(get_flows) as address:
+        assert uuids(read(address, Query(field_mask=FIELDS))) == ["u1", "u2"]
+        assert asked == [len(FIELDS), 0]
+        with pytest.raises(ConnectionFailed, match="invalid field mask"):
+            read(address, Query(field_mask=["uuid"]))
+
+
 def test_a_filter_that_is_none_is_refused_before_connecting() -> None:
     with pytest.raises(UsageError, match="source_pot"):
         RelaySource(ServerOptions(), Query(whitelist=[{"source_pot": ["x"]}]))
@@ -211,61 +232,14 @@ def test_a_slow_consumer_does_not_fill_the_memory() -> None:
     assert count * 50_000 < 8 << 20
 
 
-def test_a_server_that_goes_away_is_an_error() -> None:
-    server = ReplayServer(recording(1))
-    source = RelaySource(ServerOptions(server.address), Query(follow=True))
+def test_a_server_that_goes_away_is_an_error_unless_it_is_followed() -> None:
+    server = ReplayServer(recording(6), rate=2.0)
+    source = RelaySource(ServerOptions(server.address))
     batches = source.batches()
     next(batches)
     server.stop()
     with pytest.raises(ConnectionFailed, match=f"connection to {server.address} broke"):
         list(batches)
-
-
-@contextmanager
-def forwarding(address: str) -> Iterator[tuple[str, threading.Event]]:
-    """A way to a server that goes dead when the event is set: nothing is closed, and nothing passes any more."""
-    host, _, port = address.rpartition(":")
-    listening = socket.create_server(("127.0.0.1", 0))
-    dead = threading.Event()
-    sockets: list[socket.socket] = [listening]
-
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                if not dead.is_set():
-                    target.sendall(data)
-        except OSError:
-            return
-
-    def serve() -> None:
-        while True:
-            try:
-                ours, _ = listening.accept()
-            except OSError:
-                return
-            theirs = socket.create_connection((host, int(port)))
-            sockets.extend((ours, theirs))
-            for pair in ((ours, theirs), (theirs, ours)):
-                threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    yield f"127.0.0.1:{listening.getsockname()[1]}", dead
-    for opened in sockets:
-        with suppress(OSError):
-            opened.shutdown(socket.SHUT_RDWR)
-        opened.close()
-
-
-def test_a_way_that_goes_dead_without_a_word_is_noticed(server: ReplayServer) -> None:
-    with forwarding(server.address) as (address, dead):
-        source = RelaySource(ServerOptions(address, timeout=0.5), Query(follow=True), patience=0.1)
-        batches = source.batches()
-        assert len(next(batches).records) == 6
-        for _ in range(3):  # A quiet server that answers is left alone.
-            assert list(next(batches).records) == []
-        dead.set()
-        with pytest.raises(ConnectionFailed, match="does not answer any more"):
-            list(batches)
 
 
 # TLS
