@@ -117,7 +117,6 @@ class Simulation:
         self._compiled = compiled
         self._resolving = resolving
         self._partition = Partition(compiled.selectors(), inventory)
-        self._named = {address for addresses in inventory.names.values() for address in addresses}
 
     def outcome(self, edge: Edge) -> EdgeOutcome:
         """What would become of `edge`."""
@@ -175,7 +174,7 @@ class Simulation:
             or not (far.address and self._partition.names)
             or edge.stats.names
             or near in self._resolving
-            or far.address in self._named
+            or any(far.address in addresses for addresses in self.inventory.names.values())
         ):
             return found
         named = [
