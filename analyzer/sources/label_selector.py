@@ -13,7 +13,7 @@ __all__ = ["LabelSelector", "parse_selector"]
 
 _IN = re.compile(r"(\S+)\s+(in|notin)\s*\(([^()]*)\)")
 _PART = re.compile(r",(?![^(]*\))")
-_KEY = re.compile(r"[^\s!=,()]+")
+_KEY = re.compile(r"[^\s!=,()<>]+")
 
 
 @dataclass(frozen=True, slots=True)
