@@ -46,5 +46,5 @@ $(VENV)/base.stamp: pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@echo 'Installing into $(VENV) (once)...'
-	$(PIP) -e '.[dev,postgres,notebooks,parquet]'
+	$(PIP) -e '.[dev,kube,postgres,notebooks,parquet]'
 	@touch $@ $(VENV)/base.stamp

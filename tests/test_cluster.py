@@ -1,0 +1,155 @@
+"""The Kubernetes API, against a small real HTTPS server: pages, unknown kinds, refusals in words, and a port-forward to Relay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analyzer.cluster import INVENTORY, POLICIES, ClusterOptions, fetch, port_forward
+from analyzer.errors import AnalyzerError, ConnectionFailed, SourceError, UsageError
+from analyzer.inventories import from_manifests
+from analyzer.pipeline import read
+from analyzer.replay import ReplayServer
+from analyzer.sources.relay import Query, RelaySource
+from analyzer.sources.server import ServerOptions
+from tests.kubernetes_api import CONTEXT, KubernetesApi
+from tests.sources.hubble import closing, recording
+
+LABELS = {"k8s-app": "hubble-relay"}
+
+
+def thing(name: str, namespace: str = "", **rest: Any) -> dict[str, Any]:
+    meta = {"name": name, **({"namespace": namespace} if namespace else {}), "labels": rest.pop("labels", {})}
+    return {"metadata": meta, **rest}
+
+
+def pod(name: str, namespace: str, ip: str, **labels: str) -> dict[str, Any]:
+    container = {"name": "app", "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]}
+    return thing(
+        name, namespace, labels=labels, spec={"containers": [container]}, status={"podIP": ip, "podIPs": [{"ip": ip}]}
+    )
+
+
+def relay_pod() -> dict[str, Any]:
+    container = {"name": "relay", "ports": [{"name": "grpc", "containerPort": 4245}]}
+    ready = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]
+    return thing(
+        "hubble-relay-1", "kube-system", labels=LABELS, spec={"containers": [container]},
+        status={"podIP": "10.0.0.9", "phase": "Running", "conditions": ready}, apiVersion="v1", kind="Pod",
+    )  # fmt: skip
+
+
+def objects() -> dict[str, list[dict[str, Any]]]:
+    pods = [pod(f"cart-{number}", "shop", f"10.0.0.{number}", app="cart") for number in range(5)]
+    spec = {"selector": LABELS, "ports": [{"port": 80, "targetPort": "grpc"}]}
+    return {
+        "/api/v1/pods": [*pods, relay_pod()],
+        "/api/v1/namespaces": [thing("shop", labels={"team": "one"})],
+        "/api/v1/services": [thing("hubble-relay", "kube-system", spec=spec, apiVersion="v1", kind="Service")],
+        "/api/v1/nodes": [thing("node-1")],
+        **{f"/apis/apps/v1/{plural}": [] for plural in ("deployments", "statefulsets", "daemonsets")},
+        "/apis/batch/v1/cronjobs": [],
+        "/apis/networking.k8s.io/v1/networkpolicies": [thing("deny", "shop", spec={"podSelector": {}})],
+        "/apis/cilium.io/v2/ciliumnetworkpolicies": [
+            thing("cart", "shop", spec={"endpointSelector": {}, "ingress": [{}]})
+        ],
+    }
+
+
+@pytest.fixture
+def server() -> Iterator[KubernetesApi]:
+    with KubernetesApi(objects()).serving() as serving:
+        yield serving
+
+
+def options(server: KubernetesApi, folder: Path, **how: Any) -> ClusterOptions:
+    return ClusterOptions(server.kubeconfig(folder, **how), CONTEXT)
+
+
+def test_every_page_of_every_kind_becomes_documents_that_name_their_kind(server: KubernetesApi, tmp_path: Path) -> None:
+    found = fetch(options(server, tmp_path), INVENTORY)
+    assert [each["kind"] for each in found.documents] == ["Namespace", *["Pod"] * 6, "Service", "Node"]
+    assert found.unknown == ("CiliumCIDRGroup",)
+    inventory = from_manifests(found.documents)
+    assert {endpoint.name for endpoint in inventory.endpoints} == {*(f"cart-{n}" for n in range(5)), "hubble-relay-1"}
+    assert inventory.namespaces["shop"] == {"team": "one"}
+
+
+def test_policies_of_all_dialects(server: KubernetesApi, tmp_path: Path) -> None:
+    found = fetch(options(server, tmp_path), POLICIES)
+    assert [(each["kind"], each["apiVersion"]) for each in found.documents] == [
+        ("NetworkPolicy", "networking.k8s.io/v1"), ("CiliumNetworkPolicy", "cilium.io/v2"),
+    ]  # fmt: skip
+    assert found.unknown == ("CiliumClusterwideNetworkPolicy", "CiliumCIDRGroup")
+
+
+def test_only_reads(server: KubernetesApi, tmp_path: Path) -> None:
+    fetch(options(server, tmp_path), INVENTORY)
+    assert not [path for path in server.requests if "secrets" in path]
+
+
+def test_a_refusal_says_what_may_not_be_read(server: KubernetesApi, tmp_path: Path) -> None:
+    server.refused.add("/api/v1/pods")
+    with pytest.raises(SourceError, match=r"does not let you read pods.*no role") as caught:
+        fetch(options(server, tmp_path), INVENTORY)
+    assert "get and list" in caught.value.hint
+
+
+def test_a_wrong_token_is_told(server: KubernetesApi, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="does not know you"):
+        fetch(options(server, tmp_path, token="stale"), INVENTORY)
+
+
+def test_a_certificate_of_a_stranger_is_told(server: KubernetesApi, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionFailed, match=r"(?i)certificate"):
+        fetch(options(server, tmp_path, trusted=False), INVENTORY)
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    silent = KubernetesApi({})
+    silent.port = 9
+    with pytest.raises(ConnectionFailed, match="cannot be reached"):
+        fetch(options(silent, tmp_path), INVENTORY)
+
+
+@pytest.mark.parametrize(("content", "context"), [("{}", ""), ("contexts: [", ""), (None, ""), ("good", "other")])
+def test_a_configuration_that_does_not_fit(
+    server: KubernetesApi, tmp_path: Path, content: str | None, context: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    path = Path(server.kubeconfig(tmp_path)) if content == "good" else tmp_path / "broken"
+    if content not in ("good", None):
+        path.write_text(str(content))
+    with pytest.raises(AnalyzerError) as caught:
+        fetch(ClusterOptions(str(path), context), INVENTORY)
+    assert isinstance(caught.value, UsageError), caught.value
+    assert "--kubeconfig" in caught.value.hint
+
+
+def test_flows_through_a_port_forward(tmp_path: Path) -> None:
+    with ReplayServer(recording(50)) as relay:
+        backend = int(relay.address.rpartition(":")[2])
+        with KubernetesApi(objects(), backend=backend).serving() as server:
+            forwarded = port_forward(options(server, tmp_path))
+            with forwarded as address, closing(RelaySource(ServerOptions(address), Query())) as source:
+                table = read([source])
+            assert table.coverage.records == 50
+            assert "/api/v1/namespaces/kube-system/pods/hubble-relay-1/portforward" in server.requests
+
+
+def test_a_port_forward_without_relay(server: KubernetesApi, tmp_path: Path) -> None:
+    server.objects["/api/v1/services"] = []
+    with (
+        pytest.raises(SourceError, match="no service hubble-relay in namespace kube-system"),
+        port_forward(options(server, tmp_path)),
+    ):
+        pass
+
+
+def test_a_port_forward_without_a_ready_pod(server: KubernetesApi, tmp_path: Path) -> None:
+    server.objects["/api/v1/pods"] = []
+    with pytest.raises(SourceError, match="no ready pod"), port_forward(options(server, tmp_path)):
+        pass
