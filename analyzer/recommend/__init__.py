@@ -6,6 +6,7 @@ from analyzer.recommend.draft import (
     L7,
     Note,
     Options,
+    PeerDetail,
     PolicyDraft,
     Purpose,
     Reason,
@@ -15,15 +16,20 @@ from analyzer.recommend.draft import (
     Subject,
     Topic,
 )
+from analyzer.recommend.granularity import LEVELS, Level, PortDetail, at, level_of
 from analyzer.recommend.passes import PASSES
 from analyzer.recommend.proposal import Proposal, recommend
 
 __all__ = [
     "L7",
+    "LEVELS",
     "PASSES",
+    "Level",
     "Note",
     "Options",
+    "PeerDetail",
     "PolicyDraft",
+    "PortDetail",
     "Proposal",
     "Purpose",
     "Reason",
@@ -32,5 +38,7 @@ __all__ = [
     "Settings",
     "Subject",
     "Topic",
+    "at",
+    "level_of",
     "recommend",
 ]

@@ -11,7 +11,7 @@ from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4
 from analyzer.recommend.cidrs import is_private
-from analyzer.recommend.draft import CidrPeer, Draft, EntityPeer, Note, PolicyDraft, Topic
+from analyzer.recommend.draft import ANY_PORT, CidrPeer, Draft, EntityPeer, Note, PolicyDraft, Topic
 
 __all__ = ["MANY_CLIENTS", "advice"]
 
@@ -27,7 +27,7 @@ def advice(draft: Draft) -> Draft:
 
 def _left_alone(policy: PolicyDraft) -> Iterator[Note]:
     for direction in (Direction.INGRESS, Direction.EGRESS):
-        if not policy.section(direction):
+        if not policy.section(direction) and direction not in policy.complete:
             text = f"{direction.name.lower()}: nothing to allow was seen, so it is left alone"
             yield Note(Topic.UNSEEN_DIRECTION, str(policy.subject.key), text)
 
@@ -35,7 +35,7 @@ def _left_alone(policy: PolicyDraft) -> Iterator[Note]:
 def _clients(policy: PolicyDraft) -> Iterator[Note]:
     clients: dict[L4, set[str]] = defaultdict(set)
     for rule in policy.section(Direction.INGRESS):
-        for l4 in rule.ports:
+        for l4 in rule.ports or (ANY_PORT,):
             clients[l4].update(peer.cidr for peer in rule.peers if isinstance(peer, CidrPeer))
     for l4, cidrs in sorted(clients.items()):
         crowd = any(not cidr.endswith(("/32", "/128")) for cidr in cidrs)
@@ -50,7 +50,7 @@ def _behind_nodes(policy: PolicyDraft) -> Iterator[Note]:
         str(l4)
         for rule in policy.section(Direction.INGRESS)
         if EntityPeer(Entity.REMOTE_NODE) in rule.peers
-        for l4 in rule.ports
+        for l4 in rule.ports or (ANY_PORT,)
     }
     if ports:
         text = (

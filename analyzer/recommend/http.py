@@ -67,7 +67,11 @@ def http(draft: Draft) -> Draft:
     refused: list[Refusal] = []
     notes: list[Note] = []
     for rule in draft.rules:
-        if rule.purpose is not Purpose.TRAFFIC or L7.HTTP not in draft.options.settings(rule.subject.namespace).l7:
+        if (
+            rule.purpose is not Purpose.TRAFFIC
+            or not rule.ports
+            or L7.HTTP not in draft.options.settings(rule.subject.namespace).l7
+        ):
             rules.append(rule)
             continue
         split = _Split(rule, taken[rule.subject])
@@ -99,7 +103,7 @@ class _Split:
         side = _SIDES[rule.direction]
         narrowed = {l4: found for l4 in rule.ports if (found := self._port(l4, side)) is not None}
         plain = tuple(l4 for l4 in rule.ports if l4 not in narrowed)
-        if plain:
+        if plain or not rule.ports:
             evidence = tuple(edge for edge in rule.evidence if edge.l4 not in narrowed)
             self.rules.append(replace(rule, ports=plain, evidence=evidence))
         for l4, requests in narrowed.items():

@@ -9,8 +9,10 @@ from analyzer.recommend.advice import advice
 from analyzer.recommend.cidrs import aggregated, worldly
 from analyzer.recommend.dns import dns
 from analyzer.recommend.draft import Draft
+from analyzer.recommend.granularity import coarser
 from analyzer.recommend.http import http
 from analyzer.recommend.lookups import lookups
+from analyzer.recommend.missing import missing
 from analyzer.recommend.peers import peers
 from analyzer.recommend.policies import policies
 from analyzer.recommend.ports import ports
@@ -27,6 +29,9 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     zones,  # many names of one zone -> a pattern
     worldly,  # claims on world take in those on outside peers
     dns,  # claims on resolvers -> name resolution for everybody who needs it
+    coarser,  # claims -> on namespaces, or on every port, where it is asked for
+    worldly,  # again: without ports, more of them are on the same
+    missing,  # claims -> those that existing policies do not allow
     aggregated,  # very many addresses -> few prefixes
     ports,  # claims -> rules
     lookups,  # name resolution -> of the names that were asked for

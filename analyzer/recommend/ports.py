@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from analyzer.model.edge import Edge
 from analyzer.model.flow import Direction
 from analyzer.model.l4 import L4
 from analyzer.recommend.draft import (
+    ANY_PORT,
     CidrPeer,
     Draft,
     EndpointPeer,
@@ -34,7 +35,10 @@ _Place = tuple[SubjectKey, Direction, Purpose]
 
 
 def ports(draft: Draft) -> Draft:
-    """Merge the claims per workload, direction and peer. Outside peers with the same ports share one rule; ICMP stands apart."""
+    """Merge the claims per workload, direction and peer. Outside peers with the same ports share one rule; ICMP stands apart.
+
+    A claim on every port makes a rule that says nothing of ports.
+    """
     merged: dict[tuple[_Place, Peer], dict[L4, list[Edge]]] = defaultdict(lambda: defaultdict(list))
     for claim in draft.claims:
         place = (claim.subject, claim.direction, claim.purpose)
@@ -43,13 +47,17 @@ def ports(draft: Draft) -> Draft:
     for (place, peer), by_l4 in merged.items():
         for l4s in _lists(by_l4):
             shared = type(peer) if isinstance(peer, NamePeer | CidrPeer) else peer
-            grouped[place, shared, l4s].append((peer, [edge for l4 in l4s for edge in by_l4[l4]]))
+            edges = [edge for l4 in l4s or by_l4 for edge in by_l4[l4]]
+            grouped[place, shared, l4s].append((peer, edges))
     rules = [_rule(place, l4s, group) for (place, _, l4s), group in grouped.items()]
     return replace(draft, rules=(*draft.rules, *sorted(rules, key=_rank)))
 
 
-def _lists(l4s: Iterable[L4]) -> Iterator[tuple[L4, ...]]:
-    """Lists of one kind, ports or ICMP types, none too long."""
+def _lists(l4s: Collection[L4]) -> Iterator[tuple[L4, ...]]:
+    """Lists of one kind, ports or ICMP types, none too long; an empty one for every port."""
+    if ANY_PORT in l4s:
+        yield ()
+        return
     found = sorted(l4s)
     for icmp in (False, True):
         kind = [l4 for l4 in found if l4.protocol.is_icmp is icmp]
@@ -71,7 +79,7 @@ def _rank(rule: RuleDraft) -> tuple[object, ...]:
         _DIRECTIONS[rule.direction],
         _PURPOSES[rule.purpose],
         _ORDER[type(first)],
-        rule.ports[0].protocol.is_icmp,
+        bool(rule.ports) and rule.ports[0].protocol.is_icmp,
         tuple(map(repr, rule.peers)),
         rule.ports,
     )

@@ -66,6 +66,8 @@ _VISIBILITY = (
 
 def _rule(rule: RuleDraft, word: str) -> dict[str, Any]:
     found: dict[str, Any] = {word + _FIELDS[type(rule.peers[0])]: [_peer(peer) for peer in rule.peers]}
+    if not rule.ports:
+        return found
     if rule.ports[0].protocol.is_icmp:
         found["icmps"] = [{"fields": [{"family": ICMP_FAMILY[l4.protocol], "type": l4.port} for l4 in rule.ports]}]
         return found
@@ -122,6 +124,8 @@ def _header(draft: PolicyDraft) -> tuple[str, ...]:
         if rules:
             own = {edge.key for rule in rules for edge in rule.evidence}
             lines.append(f"{section}: {_count(len(rules), 'rule')} from {_count(len(own), 'connection')}")
+        elif direction in draft.complete:
+            lines.append(f"{section}: nothing is missing, existing policies allow all that was seen")
         else:
             lines.append(f"{section}: left alone, nothing to allow was seen")
     if draft.refused:
