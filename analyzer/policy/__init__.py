@@ -8,6 +8,7 @@ from analyzer.policy.parse import KINDS, parse
 from analyzer.policy.partition import Partition
 from analyzer.policy.selector import Peer
 from analyzer.policy.unparse import unparse
+from analyzer.policy.validate import Refusal, validate
 
 __all__ = [
     "KINDS",
@@ -21,9 +22,11 @@ __all__ = [
     "Policy",
     "PolicyRef",
     "PolicySet",
+    "Refusal",
     "SideDecision",
     "Traffic",
     "compile_policies",
     "parse",
     "unparse",
+    "validate",
 ]
