@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Aggregator", "aggregate"]
 
 TCP, UDP, SCTP = Protocol.TCP, Protocol.UDP, Protocol.SCTP
+L7 = int(EventKind.L7)
 
 MAX_SHAPES = 131_072
 """Record shapes remembered at a time; more only costs speed."""
@@ -122,7 +123,7 @@ class Aggregator:
             (time, node, source, destination, source_ip, destination_ip, protocol, source_port, destination_port, flags,
              verdict, kind, sub_type, reason, direction, is_reply, trace_reason, uuid, weight, aggregated, detail,
             ) = flow  # fmt: skip
-            reply, guessed = (is_reply, False) if is_reply is not None else way(flow)
+            reply, guessed = (is_reply, False) if is_reply is not None and kind != L7 else way(flow)
             if reply is None:
                 ports: object = (source_port, destination_port)
             elif reply and (protocol is TCP or protocol is UDP or protocol is SCTP):
@@ -340,7 +341,7 @@ class Aggregator:
             stats.queries.overflow = stats.queries.overflow or bool(dns.query)
             return
         # Search-list expansions come back as NXDOMAIN: names nobody can use.
-        if shape.reply and not dns.rcode:
+        if (shape.reply or dns.ips) and not dns.rcode:
             stats.queries.add(dns.query, flow.weight)
         cluster = observing_cluster(flow.node)
         for address in dns.ips[:64]:

@@ -25,6 +25,8 @@ __all__ = ["EPHEMERAL", "Way", "endpoint_of", "observing_cluster", "server_l4", 
 EPHEMERAL = 32768
 """Linux hands out client ports from here on (net.ipv4.ip_local_port_range)."""
 
+DNS_PORT = 53
+
 ECHO_REPLY_TO_REQUEST = {(Protocol.ICMP, 0): 8, (Protocol.ICMPV6, 129): 128}
 ICMP_ERRORS = frozenset(
     [(Protocol.ICMP, kind) for kind in (3, 4, 5, 11, 12)] + [(Protocol.ICMPV6, kind) for kind in (1, 2, 3, 4)]
@@ -50,10 +52,11 @@ def way(flow: Flow) -> Way:
 
     In order: `is_reply`, the trace reason, an ICMP echo's type, the SYN flag, and last the port numbers: the only
     ephemeral port of the two is the client's. Drops and denied verdicts have no `is_reply`
-    (Cilium pkg/hubble/parser/threefour/parser.go, `decodeIsReply`).
+    (Cilium pkg/hubble/parser/threefour/parser.go, `decodeIsReply`). Of the DNS proxy's records not even `is_reply` is
+    believed: some are responses by their type, but run from the client to port 53 like the query that they repeat.
     """
     if flow.is_reply is not None:
-        return Way(flow.is_reply)
+        return Way(flow.is_reply if flow.kind != EventKind.L7 else _l7_reply(flow, flow.is_reply))
     if flow.trace_reason == TraceReason.REPLY:
         return Way(True)
     if flow.trace_reason in (TraceReason.NEW, TraceReason.ESTABLISHED):
@@ -65,6 +68,12 @@ def way(flow: Flow) -> Way:
         return Way(flow.tcp_flags & _SYN_ACK == _SYN_ACK)
     source, destination = flow.source_port >= EPHEMERAL, flow.destination_port >= EPHEMERAL
     return Way(None) if source == destination else Way(destination, guessed=True)
+
+
+def _l7_reply(flow: Flow, told: bool) -> bool:
+    at_source, at_destination = flow.source_port == DNS_PORT, flow.destination_port == DNS_PORT
+    dns = flow.detail is not None and flow.detail.dns is not None
+    return at_source if dns and at_source != at_destination else told
 
 
 def server_l4(flow: Flow, reply: bool) -> L4:

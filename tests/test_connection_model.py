@@ -13,6 +13,7 @@ from analyzer.model.flow import (
     DnsRecord,
     EventKind,
     Flow,
+    HttpRecord,
     LostEvents,
     NodeStatus,
     PolicyRef,
@@ -250,6 +251,36 @@ def test_dns_answers_name_addresses_and_nxdomain_names_nothing() -> None:
     assert list(table.answers) == [("default", "198.51.100.7", "api.example.com")]
     (edge,) = settle(table)
     assert list(edge.stats.queries) == ["api.example.com"]
+
+
+@pytest.mark.parametrize("ips", [(), ("198.51.100.7",)])
+@pytest.mark.parametrize(("told", "source_port", "destination_port"), [(True, 42_270, 53), (False, 53, 42_270)])
+def test_the_side_of_port_53_is_the_server_in_what_the_dns_proxy_says(
+    ips: tuple[str, ...], told: bool, source_port: int, destination_port: int
+) -> None:
+    """Seen of agents of 1.20: a record of type RESPONSE, `is_reply` true, from the client to port 53."""
+    resolver = pod("coredns", "kube-system", local=False)
+    ends = (CART, resolver) if destination_port == 53 else (resolver, CART)
+    record = udp(
+        *ends, destination_port, client_port=source_port, kind=EventKind.L7, direction=2, trace_reason=0,
+        detail=Detail(dns=DnsRecord("api.example.com", ips), l7_type=2),
+    )._replace(is_reply=told)  # fmt: skip
+    edge = only(record)
+    assert (edge.source.labels, edge.destination.labels) == (CART.labels, resolver.labels)
+    assert edge.l4 == L4(Protocol.UDP, 53)
+    assert {key.side for key in edge.stats.activity} == {Side.SOURCE}
+    # A name that was answered; the query alone proves nothing.
+    assert list(edge.stats.queries) == (["api.example.com"] if ips or source_port == 53 else [])
+
+
+def test_other_records_of_the_proxy_are_believed() -> None:
+    """HTTP on port 53, and DNS on another port: the record's own word counts."""
+    http = Detail(http=HttpRecord("GET", "/"), l7_type=2)
+    flow = tcp(CART, REDIS, 53, reply=True, kind=EventKind.L7, direction=2, detail=http)
+    assert only(flow).l4 == L4(Protocol.TCP, 53)
+    assert only(flow._replace(is_reply=False)).l4 == L4(Protocol.TCP, 40_000)
+    dns = Detail(dns=DnsRecord("api.example.com"), l7_type=2)
+    assert only(udp(CART, REDIS, 5353, reply=True, kind=EventKind.L7, direction=2, detail=dns)).l4.port == 5353
 
 
 def test_policies_named_by_a_verdict_are_evidence() -> None:
