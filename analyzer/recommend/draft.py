@@ -13,6 +13,7 @@ from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.inventory import Inventory
 from analyzer.model.l4 import L4, Protocol
+from analyzer.policy import Policy
 
 __all__ = [
     "ANY_PORT",
@@ -76,13 +77,15 @@ class Settings:
 class Options:
     """How to recommend. `namespaces` overrides `default` by namespace; `only`, if not empty, are the namespaces to write
     policies for (all edges still count as evidence and for telling workloads apart). From `zone_names` names of one zone on, a
-    workload's rule has a pattern instead (0: never); more than `max_cidrs` addresses on one port are aggregated."""
+    workload's rule has a pattern instead (0: never); more than `max_cidrs` addresses on one port are aggregated. What
+    `existing` policies allow is not proposed again."""
 
     default: Settings = Settings()
     namespaces: Mapping[str, Settings] = field(default_factory=lambda: MappingProxyType({}))
     only: frozenset[str] = frozenset()
     zone_names: int = 5
     max_cidrs: int = 32
+    existing: tuple[Policy, ...] = ()
 
     def settings(self, namespace: str) -> Settings:
         """What holds in `namespace`."""
@@ -212,6 +215,8 @@ class PolicyDraft:
     rules: tuple[RuleDraft, ...]
     refused: int = 0
     """How many accepted edges of this workload no rule allows."""
+    complete: frozenset[Direction] = frozenset()
+    """Directions in which existing policies allow all that was seen."""
 
     def section(self, direction: Direction) -> tuple[RuleDraft, ...]:
         """The rules of one direction; empty when the direction is left alone."""
@@ -269,6 +274,7 @@ class Topic(StrEnum):
     NODES = "nodes as peers"
     BLIND = "names or requests nobody saw"
     LOST = "lost in NetworkPolicy"
+    EXISTING = "allowed already"
 
 
 class Note(NamedTuple):
@@ -298,3 +304,5 @@ class Draft:
     refused: tuple[Refusal, ...] = ()
     always_allowed: tuple[Edge, ...] = ()
     notes: tuple[Note, ...] = ()
+    complete: frozenset[tuple[SubjectKey, Direction]] = frozenset()
+    """Directions of workloads in which existing policies allow all that was seen."""

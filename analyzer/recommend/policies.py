@@ -33,7 +33,8 @@ def policies(draft: Draft) -> Draft:
     for key, rules in sorted(by_subject.items()):
         folder = f"{safe_name(key.cluster)}/" if several else ""
         path = f"{folder}{safe_name(key.namespace)}/{names[key]}.yaml"
-        found.append(PolicyDraft(draft.subjects[key], names[key], path, tuple(rules), refused[key]))
+        complete = frozenset(direction for direction in Direction if (key, direction) in draft.complete)
+        found.append(PolicyDraft(draft.subjects[key], names[key], path, tuple(rules), refused[key], complete))
     return replace(draft, policies=(*draft.policies, *found))
 
 
