@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -17,6 +18,7 @@ from analyzer.cli.times import Moment, parse_duration, parse_time
 from analyzer.errors import UsageError
 
 if TYPE_CHECKING:
+    from analyzer.cluster import ClusterOptions
     from analyzer.sources.server import ServerOptions
 
 __all__ = ["EVERYTHING", "OUTPUT", "FlowCommand", "Inputs", "reads_flows", "server_options"]
@@ -35,11 +37,14 @@ SERVER = "Hubble server (also by HUBBLE_SERVER, HUBBLE_TLS, ... in the environme
 class Inputs:
     """What to read, as the user said it. `sources` is empty when it is the server at `server`.
 
-    `number` is how many flows from the end, or from the beginning with `first`; 0 is all.
+    `number` is how many flows from the end, or from the beginning with `first`; 0 is all. `port_forward` is the local port of
+    a port-forward to Relay (0 is any), None without one.
     """
 
     sources: tuple[str, ...]
     server: Mapping[str, Any]
+    cluster: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    port_forward: int | None = None
     since: Moment | None = None
     until: Moment | None = None
     number: int = 0
@@ -53,6 +58,12 @@ class Inputs:
         from analyzer.sources.server import ServerOptions
 
         return ServerOptions(**self.server)
+
+    def cluster_options(self) -> ClusterOptions:
+        """The cluster that the word ``cluster`` and -P mean."""
+        from analyzer.cluster import ClusterOptions
+
+        return ClusterOptions(**self.cluster)
 
 
 class Duration(click.ParamType[float]):
@@ -95,9 +106,9 @@ def _option(*names: str, panel: str, **attributes: Any) -> Decorator:
     return click.option(*names, panel=panel, **attributes)
 
 
-def _server_flag(name: str, **attributes: Any) -> Decorator:
+def _server_flag(name: str, *, short: str = "", **attributes: Any) -> Decorator:
     variable = f"HUBBLE_{name.upper().replace('-', '_')}"
-    return _option(f"--{name}", envvar=variable, panel=SERVER, **attributes)
+    return _option(*filter(None, (short, f"--{name}")), envvar=variable, panel=SERVER, **attributes)
 
 
 _SERVER: tuple[Decorator, ...] = (
@@ -121,6 +132,17 @@ _SERVER: tuple[Decorator, ...] = (
 SERVER_NAMES = (
     "server", "tls", "tls_ca_cert_files", "tls_client_cert_file", "tls_client_key_file", "tls_server_name",
     "tls_allow_insecure", "basic_auth_username", "basic_auth_password", "timeout", "request_timeout",
+)  # fmt: skip
+
+_CLUSTER: tuple[Decorator, ...] = (
+    _server_flag("port-forward", is_flag=True, short="-P",
+                 help="Reach Relay by a port-forward through the Kubernetes API."),
+    _server_flag("port-forward-port", type=click.IntRange(0, 65535), default=4245, show_default=True, metavar="PORT",
+                 help="Local port of the port-forward; 0 takes a free one."),
+    _server_flag("kubeconfig", metavar="FILE", default="", help="The kubeconfig file, if not the one kubectl takes."),
+    _server_flag("kube-context", metavar="NAME", default="", help="A context of it, if not the current one."),
+    _server_flag("kube-namespace", metavar="NAME", default="kube-system", show_default=True,
+                 help="Where Relay runs, for --port-forward."),
 )  # fmt: skip
 
 _RANGE: tuple[Decorator, ...] = (
@@ -168,7 +190,7 @@ def _filter_flags() -> list[str]:
 
 def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the flags of the Hubble server."""
-    for option in reversed(_SERVER):
+    for option in reversed((*_SERVER, *_CLUSTER)):
         function = option(function)
     return config_option(function)
 
@@ -194,6 +216,15 @@ def _inputs(params: dict[str, Any]) -> Inputs:
     sources = (*params.pop("sources"), *params.pop("input_file"))
     server = {name: params.pop(name) for name in SERVER_NAMES}
     server["tls_ca_cert_files"] = tuple(x for each in server["tls_ca_cert_files"] for x in each.split(",") if x)
+    forward, port = params.pop("port_forward"), params.pop("port_forward_port")
+    cluster = {
+        name: params.pop(flag)
+        for name, flag in (("kubeconfig", "kubeconfig"), ("context", "kube_context"), ("namespace", "kube_namespace"))
+    }
+    if forward and (_typed("server") or (sources and _typed("port_forward"))):
+        raise UsageError(
+            "--port-forward finds the server by itself", hint="leave out --server and SOURCES, or --port-forward"
+        )
     if sources and _typed("server"):
         raise UsageError("flows come either from the SOURCES or from --server, not both", hint="leave one of them out")
     number, first, follow = _count(params)
@@ -201,7 +232,10 @@ def _inputs(params: dict[str, Any]) -> Inputs:
         raise UsageError("--follow needs a Hubble server", hint="files and stores are read to their end; leave it out")
     since, until = _range(params.pop("since"), params.pop("until"))
     whitelist, blacklist = _filters(params)
-    return Inputs(sources, server, since, until, number, first, follow, tuple(whitelist), tuple(blacklist))
+    forwarded = port if forward and not sources else None
+    return Inputs(
+        sources, server, cluster, forwarded, since, until, number, first, follow, tuple(whitelist), tuple(blacklist)
+    )
 
 
 def _count(params: dict[str, Any]) -> tuple[int, bool, bool]:

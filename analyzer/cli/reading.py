@@ -96,6 +96,10 @@ def _server(inputs: Inputs) -> FlowSource:
         blacklist=inputs.blacklist,
         field_mask=FIELDS,
     )
+    if inputs.port_forward is not None:
+        from analyzer.cli.kubernetes import Forwarded
+
+        return Forwarded(inputs.cluster_options(), inputs.port_forward, inputs.server_options(), query)
     return RelaySource(inputs.server_options(), query, news=note)
 
 

@@ -1,0 +1,57 @@
+"""-P and the word `cluster`, on the command line, against a small Kubernetes API server and a real Observer server behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from analyzer.cli.main import cli
+from analyzer.cli.options import Inputs
+from analyzer.errors import UsageError
+from analyzer.replay import ReplayServer
+from analyzer.store import Store
+from tests.cli.test_options import home, told
+from tests.kubernetes_api import CONTEXT, KubernetesApi
+from tests.sources.hubble import recording
+from tests.test_cluster import objects
+
+__all__ = ["home"]
+
+
+def test_observe_through_a_port_forward(tmp_path: Path) -> None:
+    with ReplayServer(recording(20)) as relay:
+        backend = int(relay.address.rpartition(":")[2])
+        with KubernetesApi(objects(), backend=backend).serving() as server:
+            where = str(tmp_path / "flows.db")
+            flags = ["--kubeconfig", server.kubeconfig(tmp_path), "--kube-context", CONTEXT, "--port-forward-port", "0"]
+            result = CliRunner().invoke(cli, ["observe", "-P", *flags, "--store", where])
+    assert result.exit_code == 0, result.output
+    with Store.open(where, create=False) as store:
+        assert store.read().coverage.records == 20
+
+
+def test_a_cluster_without_relay_is_told(tmp_path: Path) -> None:
+    with KubernetesApi({}).serving() as server:
+        flags = ["--kubeconfig", server.kubeconfig(tmp_path), "--port-forward-port", "0"]
+        result = CliRunner().invoke(cli, ["graph", "-P", *flags])
+    assert result.exit_code == 2
+    assert "no service hubble-relay in namespace kube-system" in result.stderr
+    assert "cilium hubble enable" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("-P", "--server", "localhost:1"), ("flows.json", "-P")])
+def test_a_port_forward_excludes_other_places(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="finds the server by itself"):
+        told(*arguments)
+
+
+def test_the_flags_are_hubbles_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBBLE_PORT_FORWARD", "true")
+    monkeypatch.setenv("HUBBLE_KUBE_CONTEXT", "staging")
+    inputs: Inputs = told("--port-forward-port", "4300", "--kube-namespace", "cilium")
+    assert inputs.port_forward == 4300
+    options = inputs.cluster_options()
+    assert (options.context, options.namespace) == ("staging", "cilium")
+    assert told("flows.json").port_forward is None
