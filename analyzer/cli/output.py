@@ -9,25 +9,24 @@ from pathlib import Path
 
 from click.exceptions import Exit
 
-from analyzer.report import json, markdown, terminal
+from analyzer.report import json, markdown, terminal, yaml
 from analyzer.report.model import Report
 
 __all__ = ["INTERRUPTED", "called", "finish", "show"]
 
 INTERRUPTED = 130
 NARROWEST, NARRATION = 60, 120
+_PLAIN = {"json": json.render, "yaml": yaml.render, "markdown": markdown.render}
 
 
 def show(report: Report, form: str = "table", *, err: bool = False, narration: bool = False) -> None:
-    """Print a report as ``table``, ``wide``, ``json`` or ``markdown``. Colour only on a terminal, and not with NO_COLOR.
+    """Print a report as ``table``, ``wide``, ``json``, ``yaml`` or ``markdown``. Colour only on a terminal, and not with NO_COLOR.
 
     What is meant to be read and not processed (`narration`, and all on standard error) is folded even where nobody looks.
     """
     stream = sys.stderr if err else sys.stdout
-    if form == "json":
-        text = json.render(report)
-    elif form == "markdown":
-        text = markdown.render(report)
+    if form in _PLAIN:
+        text = _PLAIN[form](report)
     else:
         seen = stream.isatty()
         piped = NARRATION if err or narration else terminal.PIPE_WIDTH

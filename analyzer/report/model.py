@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
 
-__all__ = ["Cell", "Column", "Report", "Row", "Section", "Table", "Tone", "visible"]
+__all__ = ["Block", "Cell", "Column", "Report", "Row", "Section", "Table", "Tone", "as_data", "visible"]
 
 Cell = str | int | None
 """Text, a count, or nothing. Text is what was observed, unescaped: every renderer escapes for its own format."""
@@ -32,10 +35,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: a cell per column."""
+    """One line of a table: a cell per column. `more` is for machines only: values of JSON by name, beside those of the columns."""
 
     cells: tuple[Cell, ...]
     tone: Tone = Tone.PLAIN
+    more: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +56,67 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Lines to be copied as they are, such as YAML, with a sentence above them."""
+
+    caption: str
+    text: str
+    language: str = "yaml"
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, what to say under it in whole sentences, and tables. Sections without content are not shown."""
+    """A heading, what to say under it in whole sentences, tables, and blocks. Sections without content are not shown; `folded`
+    ones are opened by the reader where the format can do that."""
 
     title: str
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     tone: Tone = Tone.PLAIN
+    blocks: tuple[Block, ...] = ()
+    folded: bool = False
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing under the heading."""
-        return not self.notes and not any(table.rows for table in self.tables)
+        return not self.notes and not self.blocks and not any(table.rows for table in self.tables)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything one command has to say. `kind` names the shape for machines, such as ``graph`` or ``recommendation``."""
+    """Everything one command has to say. `kind` names the shape for machines, such as ``graph`` or ``recommendation``;
+    `summary` holds the figures of the title for them."""
 
     kind: str
     title: str
     sections: tuple[Section, ...] = ()
+    summary: Mapping[str, int | str | bool] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def shown(self) -> tuple[Section, ...]:
         """The sections that have content."""
         return tuple(section for section in self.sections if not section.empty)
+
+
+def as_data(report: Report) -> dict[str, Any]:
+    """The report as plain values for machines: every table with its machine names, under a ``schema``."""
+    found: dict[str, Any] = {"schema": f"hubble-analyzer/{report.kind}/v1", "title": report.title}
+    if report.summary:
+        found["summary"] = dict(report.summary)
+    found["sections"] = [_section_data(section) for section in report.shown]
+    return found
+
+
+def _section_data(section: Section) -> dict[str, Any]:
+    found: dict[str, Any] = {"title": section.title}
+    if section.notes:
+        found["notes"] = list(section.notes)
+    for table in section.tables:
+        keys = [column.key for column in table.columns]
+        found[table.key] = [dict(zip(keys, row.cells, strict=True)) | dict(row.more) for row in table.rows]
+    if section.blocks:
+        found["blocks"] = [{"caption": each.caption, each.language: each.text} for each in section.blocks]
+    return found
 
 
 def visible(text: str) -> str:

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analyzer.report.model import Cell, Column, Report, Section, Table, Tone, visible
+from analyzer.report.model import Block, Cell, Column, Report, Section, Table, Tone, visible
 
 __all__ = ["PIPE_WIDTH", "render"]
 
@@ -46,6 +46,17 @@ def _section(console: Console, section: Section, wide: bool) -> None:
     for table in section.tables:
         if table.rows:
             console.print(_table(table, wide))
+    for index, block in enumerate(section.blocks):
+        if index or section.notes or any(table.rows for table in section.tables):
+            console.print()
+        _block(console, block)
+
+
+def _block(console: Console, block: Block) -> None:
+    """A sentence, and under it lines that stay whole: they are there to be copied."""
+    console.print(Padding(Text(visible(block.caption)), (0, 0, 0, 2)))
+    for line in block.text.rstrip("\n").split("\n"):
+        console.print(Text(f"    {visible(line)}", style="cyan"), soft_wrap=True)
 
 
 def _table(table: Table, wide: bool) -> RichTable:

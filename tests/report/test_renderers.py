@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.report import json as json_format
 from analyzer.report import markdown, terminal
-from analyzer.report.model import Column, Report, Row, Section, Table, Tone, visible
+from analyzer.report import yaml as yaml_format
+from analyzer.report.model import Block, Column, Report, Row, Section, Table, Tone, visible
 
 CELLS = st.one_of(st.none(), st.integers(0, 10**9), st.text(max_size=20))
 ROWS = st.lists(st.builds(Row, st.tuples(CELLS, CELLS), st.sampled_from(Tone)), max_size=4).map(tuple)
@@ -88,3 +90,25 @@ def test_a_table_border_cannot_be_drawn_from_a_cell() -> None:
 def test_a_row_has_a_cell_per_column() -> None:
     with pytest.raises(ValueError, match="cells"):
         Table("t", (Column("a", "A"),), (Row(("x", "y")),))
+
+
+@given(st.text(max_size=60), st.text(max_size=20))
+def test_lines_to_be_copied_cannot_end_their_block(text: str, caption: str) -> None:
+    report = Report("test", "", (Section("", blocks=(Block(caption, text),)), Section(text, ("x",), folded=True)))
+    page = markdown.render(report)
+    assert all(c.isprintable() for c in page.replace("\n", ""))
+    lines = page.split("\n")
+    fence = next(line for line in lines if line.endswith("`yaml"))[:-4]
+    assert lines.count(fence) == 1
+    (summary,) = [line for line in lines if line.startswith("<summary>")]
+    assert summary.count("<") == 2
+    assert all(c.isprintable() for c in terminal.render(report).replace("\n", ""))
+
+
+def test_yaml_says_what_json_says() -> None:
+    report = Report("test", "Title", _report("x").sections, {"edges": 3, "empty": False})
+    assert yaml.safe_load(yaml_format.render(report)) == json.loads(json_format.render(report))
+    row = Row(("a", "b"), more={"nested": [{"c": 1}]})
+    table = Table("t", (Column("name", "Name"), Column("more", "More")), (row,))
+    body = json.loads(json_format.render(Report("test", "", (Section("", tables=(table,)),))))
+    assert body["sections"][0]["t"] == [{"name": "a", "more": "b", "nested": [{"c": 1}]}]
