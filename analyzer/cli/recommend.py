@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from analyzer.cli.detail import Detail, details_policies
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
 from analyzer.cli.shape import Shape, shaped, shapes_policies
 
@@ -43,6 +44,7 @@ FORMATS = ("yaml", "table", "wide", "json", "markdown")
     "--inventory", multiple=True, type=click.Path(), metavar="FILE", panel=OUTPUT,
     help="Manifests of the cluster (kubectl get pods,namespaces,services -A -o yaml): selectors then also keep silent pods apart.",
 )  # fmt: skip
+@details_policies
 @shapes_policies
 @reads_flows
 def command(
@@ -53,6 +55,7 @@ def command(
     only_namespace: tuple[str, ...],
     inventory: tuple[str, ...],
     shape: Shape,
+    detail: Detail,
 ) -> None:
     """Recommend CiliumNetworkPolicies that allow what SOURCES show, and nothing else.
 
@@ -75,6 +78,7 @@ def command(
         zone_names=shape.zone_names,
         max_cidrs=shape.max_cidrs,
     )
+    options = detail.options(options)
     proposal = recommend(found.edges, known, options)
     proposal, documents = shaped(proposal, shape)
     full = proposal_report(proposal, found.coverage)

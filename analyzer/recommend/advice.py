@@ -27,7 +27,7 @@ def advice(draft: Draft) -> Draft:
 
 def _left_alone(policy: PolicyDraft) -> Iterator[Note]:
     for direction in (Direction.INGRESS, Direction.EGRESS):
-        if not policy.section(direction) and direction not in policy.complete:
+        if not policy.section(direction) and direction not in policy.complete | policy.unasked:
             text = f"{direction.name.lower()}: nothing to allow was seen, so it is left alone"
             yield Note(Topic.UNSEEN_DIRECTION, str(policy.subject.key), text)
 

@@ -217,6 +217,8 @@ class PolicyDraft:
     """How many accepted edges of this workload no rule allows."""
     complete: frozenset[Direction] = frozenset()
     """Directions in which existing policies allow all that was seen."""
+    unasked: frozenset[Direction] = frozenset()
+    """Directions that no rules were asked for in."""
 
     def section(self, direction: Direction) -> tuple[RuleDraft, ...]:
         """The rules of one direction; empty when the direction is left alone."""

@@ -18,6 +18,7 @@ MAX_NAME = 63
 """Longest policy name; Kubernetes allows more, but other names and labels are made of it."""
 
 _SAFE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_CLOSABLE = (Direction.INGRESS, Direction.EGRESS)
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 
 
@@ -34,7 +35,8 @@ def policies(draft: Draft) -> Draft:
         folder = f"{safe_name(key.cluster)}/" if several else ""
         path = f"{folder}{safe_name(key.namespace)}/{names[key]}.yaml"
         complete = frozenset(direction for direction in Direction if (key, direction) in draft.complete)
-        found.append(PolicyDraft(draft.subjects[key], names[key], path, tuple(rules), refused[key], complete))
+        unasked = frozenset(_CLOSABLE) - draft.options.settings(key.namespace).directions
+        found.append(PolicyDraft(draft.subjects[key], names[key], path, tuple(rules), refused[key], complete, unasked))
     return replace(draft, policies=(*draft.policies, *found))
 
 

@@ -126,6 +126,8 @@ def _header(draft: PolicyDraft) -> tuple[str, ...]:
             lines.append(f"{section}: {_count(len(rules), 'rule')} from {_count(len(own), 'connection')}")
         elif direction in draft.complete:
             lines.append(f"{section}: nothing is missing, existing policies allow all that was seen")
+        elif direction in draft.unasked:
+            lines.append(f"{section}: left alone, as was asked for")
         else:
             lines.append(f"{section}: left alone, nothing to allow was seen")
     if draft.refused:

@@ -79,3 +79,16 @@ def test_kubernetes_network_policies(flows: Path) -> None:
     assert "cilium.io" not in text
     icmp = run("recommend", flows, "--dialect", "kubernetes", "-o", "json").stdout
     assert json.loads(icmp)
+
+
+def test_granularity_and_directions_per_namespace(flows: Path) -> None:
+    assert "toPorts" in run("recommend", flows).stdout
+    assert "toPorts" not in run("recommend", flows, "--granularity", "namespace/any").stdout
+    assert "toPorts" not in run("recommend", flows, "--granularity", "workload/port,shop=workload/any").stdout
+    ingress = run("recommend", flows, "--directions", "both,shop=ingress").stdout
+    assert "\n  egress:" not in ingress
+    assert "egress: left alone, as was asked for" in ingress
+    assert "toPorts" in run("recommend", flows, "--directions", "ingress").stdout
+    assert "no level of detail" in run("recommend", flows, "--granularity", "shop=pod/port", code=2).stderr
+    assert "no direction" in run("recommend", flows, "--directions", "up", code=2).stderr
+    assert "names no namespace" in run("recommend", flows, "--directions", "=both", code=2).stderr
