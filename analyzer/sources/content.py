@@ -18,7 +18,7 @@ import zstandard
 
 from analyzer.errors import SourceError
 
-__all__ = ["BLOCK", "LINE_LIMIT", "Block", "Lines", "Pieces", "SampledDigest", "open_content"]
+__all__ = ["BLOCK", "LINE_LIMIT", "Block", "Lines", "Pieces", "SampledDigest", "open_content", "packed"]
 
 BLOCK = 1 << 20
 """Bytes read at a time."""
@@ -72,6 +72,13 @@ def open_content(path: str, stopped: Callable[[], bool] = lambda: False) -> Iter
         raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     with file:
         yield _unpacked(_pieces(file))
+
+
+def packed(path: Path) -> bool:
+    """Whether a file begins like something compressed. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        start = file.read(4)
+    return any(start.startswith(packing.magic) for packing in _PACKINGS)
 
 
 def _pieces(file: IO[bytes]) -> Pieces:

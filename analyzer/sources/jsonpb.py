@@ -15,7 +15,7 @@ from analyzer.sources.content import LINE_LIMIT, Block, Lines, SampledDigest, op
 from analyzer.sources.decode import Decoder
 from analyzer.sources.decode_slow import unwrap
 
-__all__ = ["FileSource", "files_in"]
+__all__ = ["FileSource", "LineReader", "age", "files_in", "is_flow_file"]
 
 _FLOW_FILE = re.compile(r".*\.(log|json|jsonl|ndjson|jsonpb|txt)(\.\d+)?(\.(gz|zst|zstd))?", re.IGNORECASE)
 # lumberjack renames events.log to events-2026-09-13T14-43-50.263.log[.gz], and then starts a new events.log.
@@ -29,16 +29,22 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 def files_in(folder: Path) -> list[str]:
     """The flow files in `folder` and below, oldest first in each series of rotated files. Raises SourceError without any."""
-    found = [path for path in folder.rglob("*") if path.is_file() and _FLOW_FILE.fullmatch(path.name)]
+    found = [path for path in folder.rglob("*") if is_flow_file(path)]
     if not found:
         raise SourceError(
             f"{folder}: no flow files in this folder",
             hint="looked for *.log, *.json, *.jsonl, *.ndjson, also .gz and .zst",
         )
-    return [str(path) for path in sorted(found, key=_age)]
+    return [str(path) for path in sorted(found, key=age)]
 
 
-def _age(path: Path) -> tuple[str, str, str, str]:
+def is_flow_file(path: Path) -> bool:
+    """Whether a file in a folder is taken for one with flows, by its name."""
+    return bool(_FLOW_FILE.fullmatch(path.name)) and path.is_file()
+
+
+def age(path: Path) -> tuple[str, str, str, str]:
+    """Sorts the files of a series by age, the oldest first."""
     rotated = _ROTATED.fullmatch(path.name)
     series, stamp = (rotated[1], rotated[2]) if rotated else (path.name.partition(".")[0], "~")
     return str(path.parent), series, stamp, path.name
@@ -88,7 +94,7 @@ class FileSource:
             lines = Lines(content)
             beginning = lines.first_line()
             stream, offset = yield from _skip_known(lines, history)
-            reader, held = _LineReader(self._decoder, understood=offset > 0), list[Batch]()
+            reader, held = LineReader(self._decoder, understood=offset > 0), list[Batch]()
             for block in lines.blocks():
                 if self._closed:
                     return
@@ -140,7 +146,7 @@ def _skip_known(lines: Lines, history: History) -> Generator[Batch, None, tuple[
     return stream, offset
 
 
-class _LineReader:
+class LineReader:
     """Lines to records, with the parts of long lines that container runtimes split joined again.
 
     `lines` counts what was read; `understood` tells whether any of it came from Hubble.
