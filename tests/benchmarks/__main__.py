@@ -6,7 +6,7 @@ import importlib
 import sys
 
 # Each module has `run()`, which prints its figures, and says in its docstring what they are.
-BENCHMARKS = ("reading",)
+BENCHMARKS = ("reading", "engine")
 
 
 def main(names: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,20 @@ from analyzer.model.identity import reserved
 from analyzer.model.inventory import AgentOptions, CidrGroup, Inventory, InventoryEndpoint
 from analyzer.model.l4 import L4, Protocol
 from analyzer.model.labels import CLUSTER_KEY, NAMESPACE_KEY, NAMESPACE_LABEL_PREFIX, Label, Labels
-from analyzer.policy import DnsQuery, HttpRequest, Outcome, Peer, Policy, SideDecision, Traffic, compile_policies, parse
+from analyzer.policy import (
+    DnsQuery,
+    HttpRequest,
+    Outcome,
+    Peer,
+    Policy,
+    PolicySet,
+    SideDecision,
+    Traffic,
+    compile_policies,
+    parse,
+)
 
-__all__ = ["Answer", "Case", "answers", "read_cases"]
+__all__ = ["Answer", "Case", "Questions", "answers", "questions", "read_cases"]
 
 _LETTERS = {Outcome.ALLOWED: "A", Outcome.DENIED: "D", Outcome.REDIRECTED: "R", Outcome.UNDECIDED: "?"}
 _OPTIONS = {
@@ -64,6 +76,28 @@ def read_cases(path: Path) -> Iterator[Case]:
         for line in lines:
             if line.strip():
                 yield Case(json.loads(line))
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """A case without its answers: what to compile, and what to ask."""
+
+    policies: tuple[Policy, ...]
+    inventory: Inventory
+    flows: tuple[Traffic, ...]
+
+    def compiled(self) -> PolicySet:
+        """Its policies, compiled afresh."""
+        return compile_policies(self.policies, self.inventory)
+
+
+def questions(case: Case) -> Questions:
+    """What the case asks, for measuring."""
+    world, policies = _World(case.body), list[Policy]()
+    for document in case.body["policies"]:
+        with suppress(PolicyError):
+            policies.append(parse(document, world.inventory.options))
+    return Questions(tuple(policies), world.inventory, tuple(map(world.traffic, case.body["flows"])))
 
 
 def answers(case: Case) -> Iterator[Answer]:
