@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from analyzer.model.edge import Edge
+from analyzer.model.edge import Edge, Status
 from analyzer.simulate import EdgeOutcome, Outcomes, Result, SideOutcome
 
 __all__ = ["Change", "Diff", "Finding", "compare"]
@@ -77,6 +77,21 @@ class Diff:
             if finding.change is Change.UNCHANGED
             and set(finding.after.refused_requests) - set(finding.before.refused_requests)
         )
+
+    @property
+    def dropped(self) -> tuple[Finding, ...]:
+        """What would be dropped and had worked."""
+        return tuple(each for each in self.of(Change.WOULD_BE_DROPPED) if each.edge.status is not Status.UNANSWERED)
+
+    @property
+    def dropped_unanswered(self) -> tuple[Finding, ...]:
+        """What would be dropped, but nobody ever answered it: scans, and servers that were down."""
+        return tuple(each for each in self.of(Change.WOULD_BE_DROPPED) if each.edge.status is Status.UNANSWERED)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing that had worked would break, and nothing is newly allowed."""
+        return not (self.dropped or self.of(Change.NEWLY_ALLOWED) or self.refused_requests)
 
     @property
     def empty(self) -> bool:

@@ -277,10 +277,20 @@ def _strings(value: object) -> dict[str, str]:
 
 
 def merged(seen: Inventory, declared: Inventory) -> Inventory:
-    """Both together; where both speak of the same thing, `declared` (manifests, the cluster) is believed."""
+    """Both together; where both speak of the same thing, `declared` (manifests, the cluster) is believed.
+
+    An identity that was seen with fewer labels than its pods declare (label filters remove some) gets their named ports.
+    """
     known = {(each.labels, each.namespace) for each in declared.endpoints}
+    by_namespace: dict[str, list[InventoryEndpoint]] = {}
+    for each in declared.endpoints:
+        by_namespace.setdefault(each.namespace, []).append(each)
     endpoints = declared.endpoints + tuple(
-        each for each in seen.endpoints if (each.labels, each.namespace) not in known
+        replace(each, named_ports=_declared_ports(each, by_namespace.get(each.namespace, ())))
+        if each.named_ports is None
+        else each
+        for each in seen.endpoints
+        if (each.labels, each.namespace) not in known
     )
     return replace(
         declared,
@@ -289,3 +299,10 @@ def merged(seen: Inventory, declared: Inventory) -> Inventory:
         names={**seen.names, **declared.names},
         options=replace(declared.options, ipv6=declared.options.ipv6 or seen.options.ipv6),
     )
+
+
+def _declared_ports(seen: InventoryEndpoint, pods: Iterable[InventoryEndpoint]) -> Mapping[str, L4] | None:
+    """The named ports of the pods that have all labels of `seen`; None if there is no such pod or they differ."""
+    own = {label for label in seen.labels if not label.key.startswith("io.cilium.")}
+    found = [pod.named_ports for pod in pods if own and own.issubset(pod.labels)]
+    return found[0] if found and all(each == found[0] for each in found) else None

@@ -72,6 +72,11 @@ class EdgeOutcome:
         return Result.ALLOWED
 
     @property
+    def rules(self) -> tuple[str, ...]:
+        """What decided, on either side."""
+        return tuple(dict.fromkeys((*self.egress.rules, *self.ingress.rules)))
+
+    @property
     def reason(self) -> str:
         """Why the edge is not simply allowed, egress first."""
         return "; ".join(

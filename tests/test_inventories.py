@@ -130,3 +130,15 @@ def test_dns_answers_name_the_addresses_that_edges_have() -> None:
     resolved = {"api.example.com": ("198.51.100.7", "198.51.100.8"), "b.example.com": ("198.51.100.9",)}
     assert from_edges(edges).names == {}
     assert from_edges(edges, resolved).names == {"api.example.com": ("198.51.100.7",)}
+
+
+def test_pods_seen_with_fewer_labels_have_the_ports_that_their_manifests_declare() -> None:
+    declared = from_manifests([running("web", "10.0.0.1"), workload("Deployment", "api")])
+    bare = settle(aggregate([tcp(pod("web"), pod("db"), 80)]))
+    ports = {
+        each.labels.get("app"): each.named_ports
+        for each in merged(from_edges(bare), declared).endpoints
+        if not each.ips
+    }
+    assert ports["web"] == {"web": L4(Protocol.TCP, 8080), "dns": L4(Protocol.UDP, 53)}
+    assert ports["db"] is None

@@ -137,7 +137,7 @@ def test_near_misses_name_what_is_missing() -> None:
     words = [(miss.origin.rule, miss.words) for miss in advice(edge(CART, REDIS, "6379/TCP"), known).misses]
     assert words[0] == (0, "allows this peer, but only on 80/TCP, 443/TCP")
     assert words[1][0] == 1
-    assert "asks for tier=front, the peer has none" in words[1][1]
+    assert "asks for tier=front, and the peer has none" in words[1][1]
     assert len(words) == 2
 
 

@@ -26,6 +26,7 @@ VERBS = {
     "observe": "observe",
     "graph": "graph",
     "recommend": "recommend",
+    "diff": "diff",
     "replay": "replay",
     "demo": "demo",
 }

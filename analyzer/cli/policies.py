@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from analyzer.policy import Policy, PolicyRef
 
 __all__ = [
-    "Files", "Policies", "complain", "current_option", "inventory_of", "inventory_option", "policies_option",
-    "read_files", "read_policies",
+    "Files", "Policies", "check_stdin", "complain", "current_option", "fail_for", "inventory_of", "inventory_option",
+    "needed", "policies_option", "read_files", "read_policies",
 ]  # fmt: skip
 
 POLICIES = "Policies"
@@ -59,45 +59,63 @@ class Policies:
     places: Mapping[PolicyRef, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     others: Counter[str] = field(default_factory=Counter)
-    groups: tuple[Mapping[str, Any], ...] = ()
 
 
-def read_files(paths: Iterable[str]) -> Files:
-    """All documents below `paths`; broken ones are named and the rest is read."""
+def check_stdin(*named: Iterable[str]) -> None:
+    """Raise UsageError when several inputs want standard input."""
+    if sum(list(each).count("-") for each in named) > 1:
+        raise UsageError("standard input can be read only once", hint="name files instead")
+
+
+def read_files(paths: Iterable[str], flag: str) -> Files:
+    """All documents below `paths`; broken ones are named and the rest is read. Raises ManifestError if nothing is left."""
     from analyzer.manifests import load
 
     listed, failed = tuple(paths), list[ManifestError]()
     documents = tuple(load(listed, on_error=failed.append))
-    return Files(listed, documents, tuple(_sentence(error) for error in failed))
+    found = Files(listed, documents, tuple(error.message for error in failed))
+    if failed and not documents:
+        complain(found.problems[1:])
+        raise ManifestError(found.problems[0], hint=f"nothing could be read from {flag} {', '.join(listed)}")
+    return found
 
 
-def read_policies(files: Files, options: AgentOptions, flag: str) -> Policies:
-    """The policies among the documents. Raises UsageError if there is neither one nor a problem to tell of."""
+def read_policies(files: Files, options: AgentOptions) -> Policies:
+    """The policies among the documents; what Cilium would refuse is named and takes no part."""
     from analyzer.policy import KINDS, parse
 
     found: dict[PolicyRef, Policy] = {}
     places: dict[PolicyRef, str] = {}
-    problems, others, groups = list(files.problems), Counter[str](), []
+    problems, others = list(files.problems), Counter[str]()
     for document in files.documents:
-        kind = str(document.data.get("kind") or "no kind")
+        kind = str(document.data.get("kind") or "documents without a kind")
         if kind not in KINDS:
             others[kind] += 1
-            groups.extend([document.data] if kind == GROUP else [])
             continue
         try:
             policy = parse(document.data, options)
         except PolicyError as error:
-            problems.append(f"{_place(document)}: {kind} {_name(document)} is refused by Cilium: {error.message}")
+            by = "the CRD schema" if error.refused_by == "crd" else "the Cilium agent"
+            problems.append(f"{_place(document)}: {kind} {_name(document)}: {error.message} (refused by {by})")
             continue
         found[policy.ref] = policy
         places[policy.ref] = _place(document)
-    if files.paths and not found and not problems:
-        what = ", ".join(f"{number} {kind}" for kind, number in sorted(others.items())) or "nothing"
+    return Policies(tuple(found.values()), places, tuple(problems), others)
+
+
+def needed(found: Policies, files: Files, flag: str) -> Policies:
+    """`found`, if there is a policy in it. Raises UsageError."""
+    from analyzer.policy import KINDS
+
+    if not found.policies:
+        complain(found.problems)
+        passed = ", ".join(f"{number} {kind}" for kind, number in sorted(found.others.items()))
+        what = "only what Cilium refuses" if found.problems else f"but {passed}" if passed else "the files are empty"
         raise UsageError(
-            f"{flag} {', '.join(files.paths)}: no network policy in there, but {what}",
+            f"{flag} {', '.join(files.paths)}: no network policy in there, {what}",
             hint=f"name files or folders with {', '.join(KINDS)}",
         )
-    return Policies(tuple(found.values()), places, tuple(problems), others, tuple(groups))
+    return found
 
 
 def inventory_of(
@@ -113,7 +131,7 @@ def inventory_of(
 
 
 def complain(problems: Iterable[str]) -> None:
-    """Name everything that could not be taken, on standard error. The command goes on, and ends with `check_problems`."""
+    """Name what could not be taken, on standard error. The rest is read; at the end of the command, `fail_for` them."""
     told = list(dict.fromkeys(problems))
     for problem in told[:MAX_TOLD]:
         note(f"Not taken: {problem}")
@@ -121,8 +139,15 @@ def complain(problems: Iterable[str]) -> None:
         note(f"Not taken: {len(told) - MAX_TOLD} more")
 
 
-def _sentence(error: ManifestError) -> str:
-    return error.message
+def fail_for(problems: Iterable[str]) -> None:
+    """End with an error if there were problems. Raises ManifestError."""
+    number = len(set(problems))
+    if number:
+        what = "one document was" if number == 1 else f"{number} documents were"
+        raise ManifestError(
+            f"{what} not taken, so the result is not about all policies",
+            hint="mend what is named above; `kubectl apply --dry-run=server -f` refuses the same",
+        )
 
 
 def _place(document: Document) -> str:

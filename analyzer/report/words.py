@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["count", "moment"]
+__all__ = ["count", "moment", "share"]
 
 _PLURALS = {"entry": "entries", "policy": "policies"}
 
@@ -13,6 +13,16 @@ def count(number: int, thing: str) -> str:
     """``1 edge``, ``12,345 edges``."""
     plural = _PLURALS.get(thing, f"{thing}s")
     return f"1 {thing}" if number == 1 else f"{number:,} {plural}"
+
+
+def share(part: int, whole: int) -> str:
+    """A part in percent, never rounded to nothing or to all: ``0.4 %``, ``< 0.1 %``, ``100 %``."""
+    if not part or not whole:
+        return "0 %"
+    if part >= whole:
+        return "100 %"
+    tenths = part * 1000 // whole
+    return f"{tenths // 10}.{tenths % 10} %" if tenths else "< 0.1 %"
 
 
 def moment(time: int) -> str:

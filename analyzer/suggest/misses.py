@@ -87,15 +87,15 @@ def _peer_words(part: _Part, edge: Edge, labels: Labels) -> tuple[int, str]:
             if failing and len(failing) < len(peer.requirements):
                 words = " and ".join(_lacking(requirement, labels) for requirement in failing)
                 best = min(best or (99, ""), (len(failing), words))
-    general = f"allows {port}, but only {word} {peers_in_words(part.item.peers)}"
-    return (100, general) if best is None else (best[0], f"{general}: {best[1]}")
+    if best is None:
+        return 100, f"allows {port}, but only {word} {peers_in_words(part.item.peers)}"
+    return best[0], f"allows {port}, but not {word} this peer: {best[1]}"
 
 
 def _lacking(requirement: Requirement, labels: Labels) -> str:
     source = "" if requirement.source == "any" else requirement.source
     value = labels.get(requirement.key, source)
-    has = "the peer has none" if value is None else f"the peer has {value}"
-    return f"it asks for {requirement_in_words(requirement)}, {has}"
+    return f"it asks for {requirement_in_words(requirement)}, and the peer has {'none' if value is None else value}"
 
 
 def other_subjects(
