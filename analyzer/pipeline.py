@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_EDGES", "OnBatch", "OnTrouble", "batches", "collect", "read", "recommend", "service_graph", "settle"]
 
-OnBatch = Callable[[Coverage, int], None]
-"""Called after every batch, empty ones included, with what was read so far and how many edges it made."""
+OnBatch = Callable[[Coverage, EdgeTable], None]
+"""Called after every batch, empty ones included, with what was read so far, and the edges since they were handed over last."""
 
 OnTrouble = Callable[[StoreUnavailable], None]
 """Told that the database failed, and that what was read is kept and will be handed over again."""
@@ -35,7 +35,7 @@ MAX_EDGES = 200_000
 """Edges held in memory before they are handed to the store."""
 
 
-def _silently(coverage: Coverage, edges: int) -> None:
+def _silently(coverage: Coverage, table: EdgeTable) -> None:
     """Progress for nobody."""
 
 
@@ -49,7 +49,7 @@ def read(
     aggregator = Aggregator()
     for batch in batches(sources, keep, history):
         aggregator.add(batch)
-        on_batch(aggregator.table.coverage, len(aggregator.table))
+        on_batch(aggregator.table.coverage, aggregator.table)
     return aggregator.table
 
 
@@ -83,7 +83,7 @@ def collect(
             aggregator.add(batch)
             ledger.note(batch)
             whole = True
-            on_batch(_sum(done, aggregator.table.coverage), len(aggregator.table))
+            on_batch(_sum(done, aggregator.table.coverage), aggregator.table)
             many = len(aggregator.table) >= MAX_EDGES
             if due() or many:
                 try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.errors import SourceError
-from analyzer.model.edge import Coverage
+from analyzer.model.edge import Coverage, EdgeTable
 from analyzer.model.flow import Skip
 from analyzer.pipeline import collect, read, recommend, service_graph, settle
 from analyzer.sources.base import Batch, History, Position, nothing_read_before
@@ -89,7 +89,7 @@ def test_what_was_read_before_a_failure_is_in_the_store(batches: list[Batch], st
 
 
 def test_a_key_press_in_the_middle_loses_nothing_that_was_read(batches: list[Batch], store: Store) -> None:
-    def interrupted(coverage: Coverage, edges: int) -> None:
+    def interrupted(coverage: Coverage, table: EdgeTable) -> None:
         if coverage.records == 4:
             raise KeyboardInterrupt
 
@@ -128,7 +128,7 @@ def test_progress_is_told_batch_by_batch(batches: list[Batch], store: Store) -> 
         ([], lambda each: read([Scripted(batches)], on_batch=each)),
         ([], lambda each: collect([Scripted(batches)], store, due=lambda: True, on_batch=each)),
     ):
-        run(lambda coverage, edges, told=told: told.append(coverage.records))
+        run(lambda coverage, table, told=told: told.append(coverage.records))
         assert told == [1, 2, 3, 4, 5, 6, 7]
 
 

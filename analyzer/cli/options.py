@@ -195,12 +195,12 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return config_option(function)
 
 
-def reads_flows(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add SOURCES and everything that chooses flows; the verb gets it all as `inputs: Inputs`."""
+def reads_flows(function: Callable[..., Any], *, tails: bool = False) -> Callable[..., Any]:
+    """Add SOURCES and everything that chooses flows; the verb gets it all as `inputs: Inputs`. With `tails` it can follow files."""
 
     @wraps(function)
     def run(**params: Any) -> Any:
-        return function(inputs=_inputs(params), **params)
+        return function(inputs=_inputs(params, tails), **params)
 
     decorated = server_options(run)
     for option in reversed((*_RANGE, *_filter_options())):
@@ -211,7 +211,7 @@ def reads_flows(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("sources", nargs=-1, metavar="[SOURCE]...")(decorated)
 
 
-def _inputs(params: dict[str, Any]) -> Inputs:
+def _inputs(params: dict[str, Any], tails: bool) -> Inputs:
     """Take what makes the Inputs out of `params`. Raises UsageError."""
     sources = (*params.pop("sources"), *params.pop("input_file"))
     server = {name: params.pop(name) for name in SERVER_NAMES}
@@ -228,8 +228,9 @@ def _inputs(params: dict[str, Any]) -> Inputs:
     if sources and _typed("server"):
         raise UsageError("flows come either from the SOURCES or from --server, not both", hint="leave one of them out")
     number, first, follow = _count(params)
-    if follow and sources:
-        raise UsageError("--follow needs a Hubble server", hint="files and stores are read to their end; leave it out")
+    if follow and sources and not tails:
+        hint = "files and stores are read to their end; leave it out. Only observe follows files"
+        raise UsageError("--follow needs a Hubble server", hint=hint)
     since, until = _range(params.pop("since"), params.pop("until"))
     whitelist, blacklist = _filters(params)
     forwarded = port if forward and not sources else None

@@ -9,14 +9,15 @@ from types import TracebackType
 
 import rich_click as click
 
-from analyzer.model.edge import Coverage
+from analyzer.cli.tally import Known
+from analyzer.model.edge import Coverage, EdgeTable
 from analyzer.report.model import visible
 
 __all__ = ["Progress", "note"]
 
 QUIET = 2.0
 """Seconds before the first word: whatever is quicker needs none."""
-TERMINAL_INTERVAL, PLAIN_INTERVAL = 0.5, 10.0
+TERMINAL_INTERVAL, PLAIN_INTERVAL, FOLLOW_INTERVAL = 0.5, 10.0, 60.0
 
 
 def note(text: str) -> None:
@@ -35,8 +36,10 @@ class Progress:
         self._terminal = sys.stderr.isatty()
         self._started = time.monotonic()
         self._next = self._started + (0 if follow else QUIET)
+        self._interval = TERMINAL_INTERVAL if self._terminal else FOLLOW_INTERVAL if follow else PLAIN_INTERVAL
         self._shown = 0
         self._last = (self._started, 0)
+        self._known = Known()
 
     def __enter__(self) -> Progress:
         return self
@@ -46,16 +49,17 @@ class Progress:
     ) -> None:
         self._wipe()
 
-    def update(self, coverage: Coverage, edges: int) -> None:
+    def update(self, coverage: Coverage, table: EdgeTable) -> None:
         """Say how far it is, if it is time to."""
         now = time.monotonic()
         if now < self._next:
             return
-        self._next = now + (TERMINAL_INTERVAL if self._terminal else PLAIN_INTERVAL)
+        self._next = now + self._interval
+        self._known.add(table)
         then, before = self._last
         rate = (coverage.records - before) / (now - then) if now > then else 0.0
         self._last = (now, coverage.records)
-        line = visible(f"{self._what}: {self._words(coverage, edges, rate)}")
+        line = visible(f"{self._what}: {self._words(coverage, self._known.total, rate)}")
         if not self._terminal:
             click.echo(line, err=True)
             return

@@ -63,12 +63,18 @@ def opened(inputs: Inputs) -> Opened:
     stores = tuple(dict.fromkeys(name for name in inputs.sources if looks_like_store(name)))
     files = [name for name in inputs.sources if name not in stores]
     for name in files:
-        _check(name)
+        _check(name, inputs.follow)
+    if inputs.follow:
+        from analyzer.sources.tail import TailSource
+
+        return Opened((TailSource(files, news=note),) if files else (), stores)
     return Opened(tuple(FileSource([name]) for name in files), stores)
 
 
-def _check(name: str) -> None:
+def _check(name: str, follow: bool) -> None:
     """Tell at once what would fail only after everything before it was read."""
+    if name == "-" and follow:
+        raise UsageError("standard input is always read to its end", hint="leave out --follow")
     if name == "-" or os.path.exists(name):
         return
     host, colon, port = name.rpartition(":")
@@ -77,6 +83,8 @@ def _check(name: str) -> None:
     )
     if server:
         raise UsageError(f"{name}: no such file", hint=f"for a Hubble server write: --server {name}")
+    if follow:  # In the middle of a rotation only its siblings may be there.
+        return
     raise SourceError(f"{name}: no such file or folder", hint="name a file, a folder, a store, or - for standard input")
 
 

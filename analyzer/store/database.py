@@ -33,6 +33,8 @@ from analyzer.store.schema import BATCH, CONTENT, EDGE, ENDPOINT, META, SIDE, lo
 
 __all__ = ["Store", "StoreInfo"]
 
+_MANY_ROWS, _MANY_TABLES = 50_000, 1_000
+"""Rows of edges, above those that were left by the last compaction, and partial tables, that make another one worth it."""
 _ROWS = 5_000
 """Rows fetched or inserted at a time, so that memory holds the table and not its rows too."""
 
@@ -61,6 +63,7 @@ class Store:
 
     def __init__(self, engine: sa.Engine, where: str, selection: str) -> None:
         self._engine, self._where, self._selection = engine, where, selection
+        self._compacted = 0
 
     @classmethod
     def open(cls, where: str, *, create: bool, selection: str = "") -> Store:
@@ -183,14 +186,26 @@ class Store:
 
     def compact(self) -> None:
         """Replace all partial tables by their merge, and give the space back. What content was read stays known."""
+        self._compact()
         with spoken_errors(self._where):
-            with writing(self._engine) as connection:
-                lock(connection)
-                table = self._read(connection)
-                for rows in (EDGE, ENDPOINT, SIDE):
-                    connection.execute(sa.delete(rows))
-                _insert_table(connection, table)
             tidy(self._engine)
+
+    def tend(self) -> None:
+        """Compact if the partial tables have become many: who appends for weeks calls it after each append. The space stays
+        with the store, for what comes. The work grows with what was appended, and not with its square."""
+        with spoken_errors(self._where), _snapshot(self._engine) as connection:
+            rows, partials = (_count(connection, each) for each in (EDGE, SIDE))
+        if rows >= _MANY_ROWS + 2 * self._compacted or partials >= _MANY_TABLES:
+            self._compacted = self._compact()
+
+    def _compact(self) -> int:
+        with spoken_errors(self._where), writing(self._engine) as connection:
+            lock(connection)
+            table = self._read(connection)
+            for rows in (EDGE, ENDPOINT, SIDE):
+                connection.execute(sa.delete(rows))
+            _insert_table(connection, table)
+        return len(table.edges)
 
     def info(self) -> StoreInfo:
         """Totals for people. Reads the whole store."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from uuid import uuid4
 
+from analyzer.errors import StoreUnavailable
 from analyzer.model.edge import EdgeTable
 from analyzer.model.flow import Skip
 from analyzer.sources.base import Batch, Position
@@ -46,3 +48,6 @@ class Ledger:
         name = None if positions or table == EdgeTable() else uuid4().hex
         self._unsure = (table, positions, name)
         self.settle()
+        # Nothing is lost if there is no room for it now.
+        with suppress(StoreUnavailable):
+            self._store.tend()

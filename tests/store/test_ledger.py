@@ -142,3 +142,11 @@ def test_history_is_cheap_after_weeks(store: Store) -> None:
         store.append(EdgeTable(), [position(start, start + 1)])
     with store._engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM hubble_analyzer_content")) == 1
+
+
+def test_partial_tables_do_not_become_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analyzer.store.database._MANY_ROWS", 10)
+    collect([Stream(300)], store, due=lambda: True)
+    assert store.info().partials < 20
+    assert store.read() == read([Stream(300)])
+    assert store.history(NODE)[0].end == 300
