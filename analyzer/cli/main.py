@@ -27,6 +27,7 @@ VERBS = {
     "graph": "graph",
     "recommend": "recommend",
     "diff": "diff",
+    "lint": "lint",
     "replay": "replay",
     "demo": "demo",
 }

@@ -1,0 +1,53 @@
+"""``lint``: what the API server or the agent would refuse, and the traps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import rich_click as click
+
+from analyzer.cli.options import OUTPUT
+from analyzer.cli.policies import check_stdin, inventory_option
+
+__all__ = ["command"]
+
+
+@click.command("lint", short_help="Check policies: what Cilium refuses, and what does not do what it seems to.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
+@inventory_option
+@click.option(
+    "--ignore", multiple=True, metavar="RULE", panel=OUTPUT,
+    help="Leave out the findings of this rule, as the column RULE names it. Repeat it for more.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Choice(("table", "wide", "json", "markdown")), default="table", show_default=True,
+    panel=OUTPUT, help="Format, on standard output.",
+)  # fmt: skip
+def command(paths: tuple[str, ...], inventory: tuple[str, ...], ignore: tuple[str, ...], output: str) -> None:
+    """Check the policies below each PATH: a file, a folder, or - for standard input.
+
+    An error is what the schema of the CRD or the Cilium agent refuses. A warning is a policy that is taken and does something
+    else than it seems to. All policies are looked at together, so name all that apply to a cluster. Other kinds are passed over.
+
+    Exit code 0 when there is nothing to report, 1 with findings, 2 when something could not be read.
+    """
+    from analyzer.cli.output import finish, show
+    from analyzer.errors import ManifestError
+    from analyzer.inventories import from_manifests
+    from analyzer.lint import lint
+    from analyzer.manifests import load
+    from analyzer.report.lint import lint_report
+
+    check_stdin(paths, inventory)
+    failed: list[ManifestError] = []
+    around = list(load(inventory, on_error=failed.append))
+    known = from_manifests(each.data for each in around) if inventory else None
+    linted = lint(load(paths, on_error=failed.append), known, around).without(ignore)
+    show(lint_report(linted, [error.message for error in failed]), output)
+    if failed:
+        raise ManifestError(_unreadable(failed), hint="the rest was checked; mend what is named above")
+    finish(False, findings=bool(linted.findings))
+
+
+def _unreadable(failed: Sequence[Exception]) -> str:
+    return "one input could not be read" if len(failed) == 1 else f"{len(failed)} inputs could not be read"

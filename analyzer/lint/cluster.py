@@ -1,0 +1,51 @@
+"""Cluster: the addresses of pods, services and nodes that are known."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from analyzer.model.inventory import Inventory
+
+__all__ = ["Cluster", "Network", "is_address"]
+
+Network = IPv4Network | IPv6Network
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is an IP address."""
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
+
+
+class Cluster:
+    """The addresses inside a cluster, sorted, so that a prefix finds those in it at once."""
+
+    def __init__(self, inventory: Inventory | None, nodes: Iterable[str]) -> None:
+        pods = {
+            ip: f"pod {each.namespace}/{each.name}"
+            for each in (inventory.endpoints if inventory else ())
+            for ip in each.ips
+        }
+        services = {
+            ip: f"service {each.namespace}/{each.name}"
+            for each in (inventory.services if inventory else ())
+            for ip in each.cluster_ips
+        }
+        named = {**services, **pods, **dict.fromkeys(nodes, "node")}
+        found = [(ip_address(text), what) for text, what in sorted(named.items()) if is_address(text)]
+        self._sorted = {
+            version: sorted((int(ip), str(ip), what) for ip, what in found if ip.version == version)
+            for version in (4, 6)
+        }
+
+    def inside(self, network: Network, excepts: Sequence[Network]) -> list[tuple[str, str]]:
+        """The known addresses in `network` and in none of `excepts`, each with what it belongs to."""
+        known = self._sorted[network.version]
+        start = bisect_left(known, (int(network.network_address), "", ""))
+        end = bisect_left(known, (int(network.broadcast_address) + 1, "", ""))
+        holes = [each for each in excepts if each.version == network.version]
+        return [(ip, what) for _, ip, what in known[start:end] if not any(ip_address(ip) in hole for hole in holes)]
