@@ -189,7 +189,8 @@ class Simulation:
         rules = tuple(dict.fromkeys(str(origin) for answer in named for origin in answer.allowing))
         if not rules or all(answer.outcome is Outcome.DENIED for answer in named):
             return found
-        reason = f"no DNS name was recorded for {far.address}, which {rules[0]} may allow by its name"
+        what = "an unknown address" if far.address in (UNKNOWN, INVALID) else far.address
+        reason = f"no DNS name was recorded for {what}, which {rules[0]} may allow by its name"
         return SideOutcome(Result.UNDECIDED, reason=reason, selected_by=found.selected_by)
 
     def _refused_requests(self, edge: Edge) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ VERBS = {
     "graph": "graph",
     "recommend": "recommend",
     "diff": "diff",
+    "explain": "explain",
     "lint": "lint",
     "replay": "replay",
     "demo": "demo",

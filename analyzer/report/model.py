@@ -67,7 +67,7 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class Section:
     """A heading, what to say under it in whole sentences, tables, and blocks. Sections without content are not shown; `folded`
-    ones are opened by the reader where the format can do that."""
+    ones are opened by the reader where the format can do that. `more` is for machines only."""
 
     title: str
     notes: tuple[str, ...] = ()
@@ -75,6 +75,7 @@ class Section:
     tone: Tone = Tone.PLAIN
     blocks: tuple[Block, ...] = ()
     folded: bool = False
+    more: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def empty(self) -> bool:
@@ -108,7 +109,7 @@ def as_data(report: Report) -> dict[str, Any]:
 
 
 def _section_data(section: Section) -> dict[str, Any]:
-    found: dict[str, Any] = {"title": section.title}
+    found: dict[str, Any] = {"title": section.title, **section.more}
     if section.notes:
         found["notes"] = list(section.notes)
     for table in section.tables:

@@ -13,7 +13,7 @@ from analyzer.policy.selector import LabelSelector
 from analyzer.recommend.draft import Selection
 from analyzer.recommend.selection import Universe
 
-__all__ = ["Workloads"]
+__all__ = ["Workloads", "pod_workload"]
 
 Place = tuple[str, str]
 
@@ -26,7 +26,7 @@ class Workloads:
         self._pods: dict[Place, list[tuple[str, Labels]]] = defaultdict(list)
         for each in inventory.endpoints:
             place = each.labels.get(CLUSTER_KEY, "k8s") or self._home, each.namespace
-            self._pods[place].append((_name(each), each.labels))
+            self._pods[place].append((pod_workload(each), each.labels))
         self._universes: dict[Place, Universe] = {}
         self._selections: dict[tuple[Place, Labels], Selection | None] = {}
 
@@ -71,7 +71,8 @@ class Workloads:
         return {name for name, labels in self._pods.get(place, ()) if labels == end.labels} | {workload_name(end)}
 
 
-def _name(pod: InventoryEndpoint) -> str:
+def pod_workload(pod: InventoryEndpoint) -> str:
+    """What a pod's workload is called, as `workload_name` would call it in traffic."""
     kind, slash, name = pod.workload.partition("/")
     owner = (Workload(kind, name),) if slash and kind != "Pod" else ()
     return workload_name(Endpoint(pod.labels, pod.namespace), owner)
