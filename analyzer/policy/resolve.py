@@ -13,7 +13,16 @@ from analyzer.model.labels import CLUSTER_KEY, Labels
 from analyzer.policy.model import Action, L7Rules, Origin, Policy, PolicyRef, PortSpec, Rule
 from analyzer.policy.selector import EntitySelector, LabelSelector, PeerSelector
 
-__all__ = ["ALLOW_LOCALHOST", "DEFAULT_ALLOW", "UNMANAGED", "PolicyEntry", "SubjectRules", "entries_of", "managed"]
+__all__ = [
+    "ALLOW_LOCALHOST",
+    "DEFAULT_ALLOW",
+    "UNMANAGED",
+    "PolicyEntry",
+    "SubjectRules",
+    "entries_of",
+    "handles",
+    "managed",
+]
 
 ALLOW_LOCALHOST = Origin("", "", "allow-localhost")
 DEFAULT_ALLOW = Origin("", "", "default allow")
@@ -61,17 +70,17 @@ class RuleIndex:
         self.rules = [(ref, rule) for ref, policy in sorted(kept.items()) for rule in policy.rules]
         counts: dict[tuple[str, str], int] = defaultdict(int)
         for _, rule in self.rules:
-            for handle in _handles(rule.subject):
+            for handle in handles(rule.subject):
                 for each in handle:
                     counts[each] += 1
         self._by_label: dict[tuple[str, str], list[int]] = defaultdict(list)
         self._others: list[int] = []
         for number, (_, rule) in enumerate(self.rules):
-            handles = _handles(rule.subject)
-            if not handles:
+            needed = handles(rule.subject)
+            if not needed:
                 self._others.append(number)
                 continue
-            best = min(handles, key=lambda handle: sum(counts[each] for each in handle))
+            best = min(needed, key=lambda handle: sum(counts[each] for each in handle))
             for each in best:
                 self._by_label[each].append(number)
 
@@ -90,7 +99,7 @@ class RuleIndex:
         return found
 
 
-def _handles(selector: LabelSelector) -> list[list[tuple[str, str]]]:
+def handles(selector: LabelSelector) -> list[list[tuple[str, str]]]:
     """Per requirement that needs one of some values: these (key, value) pairs."""
     return [
         [(each.key, value) for value in each.values]

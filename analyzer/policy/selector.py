@@ -250,11 +250,20 @@ def _family_world(peer: Peer) -> Entity | None:
 
 
 @lru_cache(maxsize=1 << 18)
-def _contains(network: Network, excepts: tuple[Network, ...], address: str) -> bool:
+def _number(address: str) -> tuple[int, int]:
+    """An address as (version, number)."""
     found = ip_address(address)
-    if found.version != network.version or found not in network:
-        return False
-    return not any(found.version == each.version and found in each for each in excepts)
+    return found.version, int(found)
+
+
+def _contains(network: Network, excepts: tuple[Network, ...], address: str) -> bool:
+    version, number = _number(address)
+    return _covers(network, version, number) and not any(_covers(each, version, number) for each in excepts)
+
+
+def _covers(network: Network, version: int, number: int) -> bool:
+    # The same as asking ipaddress, which makes an object for every question.
+    return network.version == version and number & int(network.netmask) == int(network.network_address)
 
 
 def _matches_cidr(network: Network, excepts: tuple[Network, ...], peer: Peer, inventory: Inventory) -> bool:

@@ -57,6 +57,7 @@ def _cluster(policies: int, workloads: int, edges: int, doubled: str = "") -> No
     compiling = cpu_seconds(lambda: parsed.extend(map(parse, documents)), repeat=1)
     made: list[PolicySet] = []
     compiling += cpu_seconds(lambda: made.append(compile_policies(parsed, Inventory())), repeat=1)
+    compiling += cpu_seconds(lambda: made[0].prepare(peer.labels for peer in peers), repeat=1)
     asked = list(_edges(edges, peers))
     deciding = cpu_seconds(lambda: [made[0].decide(traffic) for traffic in asked], repeat=1)
     again = cpu_seconds(lambda: [made[0].decide(traffic) for traffic in asked], repeat=1)
