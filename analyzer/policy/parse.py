@@ -26,6 +26,7 @@ from analyzer.policy.selector import (
     Requirement,
     ServiceSelector,
     UnknownSelector,
+    networks,
 )
 
 __all__ = ["KINDS", "parse"]
@@ -161,11 +162,12 @@ def _cidr_sets(item: Node, field: str, scope: Scope) -> Iterator[PeerSelector]:
         labels = node.node("cidrGroupSelector")
         if sum((bool(cidr), bool(ref), labels is not None)) != 1:
             raise node.fail("exactly one of cidr, cidrGroupRef and cidrGroupSelector must be set")
-        excepts = tuple(_network(text, path) for text, path in node.texts("except"))
         if not cidr:
+            # Beside a group the agent does not look at them (semantics 67); what it cannot read makes no hole.
             selector = None if labels is None else _group_selector(labels)
-            yield CidrGroupSelector(ref, selector, excepts)
+            yield CidrGroupSelector(ref, selector, networks(tuple(text for text, _ in node.texts("except"))))
             continue
+        excepts = tuple(_network(text, path) for text, path in node.texts("except"))
         network = _network(cidr, node.at("cidr"))
         for each in excepts:
             if each.version != network.version or not each.subnet_of(network):  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ __all__ = ["PortRules", "icmp_rules", "port_rules"]
 PortRules = tuple[tuple[PortSpec, ...] | None, L7Rules | None]
 """Ports and the L7 rules that go with them."""
 
-MAX_PORTS = 40
+MAX_PORTS = MAX_ICMP_TYPES = 40
+_WITHOUT_PORTS = frozenset({Protocol.VRRP, Protocol.IGMP})
 _FAMILIES = {"": Protocol.ICMP, "IPv4": Protocol.ICMP, "IPv6": Protocol.ICMPV6}
 _L7_KINDS = ("http", "dns", "l7")
 
@@ -46,7 +47,7 @@ def _port(node: Node, options: AgentOptions) -> PortSpec:
     except ValueError as error:
         raise node.fail(str(error), "protocol") from None
     if not text:
-        if options.extended_protocols and not protocols[0].has_ports:
+        if options.extended_protocols:
             return PortSpec(protocols)
         raise node.fail("a port must be given", "port")
     if is_port_name(text):
@@ -58,6 +59,8 @@ def _port(node: Node, options: AgentOptions) -> PortSpec:
         raise node.fail(str(error), "port") from None
     if not first:
         return PortSpec(protocols)
+    if protocols[0] in _WITHOUT_PORTS:
+        raise node.fail(f"{protocols[0]} has no ports: 0 is all it takes", "port")
     last = end if end is not None and first < end <= 65535 else first
     return PortSpec(protocols, first, last)
 
@@ -65,16 +68,16 @@ def _port(node: Node, options: AgentOptions) -> PortSpec:
 def _l7(node: Node, ports: list[Node], *, ingress: bool, host: bool) -> L7Rules | None:
     names = [text for text, _ in node.texts("serverNames")]
     listener, tls = node.node("listener"), node.node("terminatingTLS") or node.node("originatingTLS")
-    if listener is not None and ingress:
-        raise node.fail("a listener is not allowed on ingress", "listener")
     rules = node.node("rules")
     kinds = [kind for kind in _L7_KINDS if rules is not None and rules.list(kind)]
-    if len(kinds) > 1:
-        raise node.fail(f"several kinds of L7 rules in one: {', '.join(kinds)}", "rules")
-    if names and kinds and node.node("terminatingTLS") is None:
-        raise node.fail("serverNames with L7 rules need TLS termination", "serverNames")
-    if (kinds or names or listener) and host and ingress:
-        raise node.fail("L7 rules are not supported on the ingress of nodes", "rules")
+    if rules is not None and kinds and len(there := [kind for kind in _L7_KINDS if rules.has(kind)]) > 1:
+        # An empty list beside another kind counts too (semantics 70).
+        raise node.fail(f"several kinds of L7 rules in one: {', '.join(there)}", "rules")
+    _check_names(node, names, with_rules=bool(kinds))
+    if listener is not None and (ingress or kinds):
+        raise node.fail(f"a listener is not allowed {'on ingress' if ingress else 'beside L7 rules'}", "listener")
+    if host and kinds and (ingress or kinds[0] != "dns"):
+        raise node.fail("L7 rules are not supported on nodes, but for DNS on egress", "rules")
     other = bool(names or listener is not None or tls is not None or "l7" in kinds)
     if rules is None or not kinds:
         return L7Rules(other=True) if other else None
@@ -84,6 +87,13 @@ def _l7(node: Node, ports: list[Node], *, ingress: bool, host: bool) -> L7Rules 
         _check_dns_ports(node, ports, ingress=ingress)
     http = tuple(_http(each) for each in rules.nodes("http"))
     return L7Rules(http, tuple(_dns(each) for each in rules.nodes("dns")), other)
+
+
+def _check_names(node: Node, names: list[str], *, with_rules: bool) -> None:
+    if "" in names:
+        raise node.fail("an empty server name", "serverNames")
+    if names and with_rules and node.node("terminatingTLS") is None:
+        raise node.fail("serverNames with L7 rules need TLS termination", "serverNames")
 
 
 def _check_http_ports(node: Node, ports: list[Node]) -> None:
@@ -103,13 +113,13 @@ def _check_dns_ports(node: Node, ports: list[Node], *, ingress: bool) -> None:
         if _is_zero(port):
             raise node.fail("L7 rules cannot be used with port 0", "rules")
         end = port.get("endPort")
-        if end and not is_port_name(port.text("port")) and end > parse_port(port.text("port")):
+        if end and (text := port.text("port")) and not is_port_name(text) and end > parse_port(text):
             raise node.fail("DNS rules cannot be used with port ranges", "rules")
 
 
 def _is_zero(port: Node) -> bool:
     text = port.text("port")
-    return not is_port_name(text) and not parse_port(text)
+    return bool(text) and not is_port_name(text) and not parse_port(text)
 
 
 def _http(node: Node) -> HttpRule:
@@ -155,6 +165,9 @@ def icmp_rules(item: Node) -> tuple[PortSpec, ...] | None:
         return None
     if item.list("toPorts"):
         raise item.fail("icmps cannot stand beside toPorts", "icmps")
+    for rule in item.nodes("icmps"):
+        if len(rule.list("fields") or ()) > MAX_ICMP_TYPES:
+            raise rule.fail(f"more than {MAX_ICMP_TYPES} types in one list", "fields")
     return tuple(_icmp(field) for rule in item.nodes("icmps") for field in rule.nodes("fields"))
 
 

@@ -129,12 +129,41 @@ REFUSED: list[tuple[str, Doc]] = [
         },
     ),
     ("a port of VRRP", {"endpointSelector": {}, "egress": [{"toPorts": [{"ports": [{**WEB, "protocol": "VRRP"}]}]}]}),
+    ("a port of IGMP", {"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{**WEB, "protocol": "igmp"}]}]}]}),
+    (
+        "DNS rules on a node's ingress",
+        {"nodeSelector": {}, "ingress": [{"toPorts": [{"ports": [WEB], "rules": {"dns": [{"matchPattern": "*"}]}}]}]},
+    ),
+    (
+        "a hole that cannot be read",
+        {"endpointSelector": {}, "ingress": [{"fromCIDRSet": [{"cidr": "192.0.2.0/24", "except": ["192.0.2.1"]}]}]},
+    ),
     (
         "more than 40 ICMP types",
         {"endpointSelector": {}, "egress": [{"icmps": [{"fields": [{"type": kind} for kind in range(41)]}]}]},
     ),
 ]
 ACCEPTED: list[tuple[str, Doc]] = [
+    (
+        "no port of VRRP",
+        {"endpointSelector": {}, "egress": [{"toPorts": [{"ports": [{"port": "0", "protocol": "VRRP"}]}]}]},
+    ),
+    (
+        "HTTP rules beside null",
+        {"endpointSelector": {}, "egress": [{"toPorts": [{"ports": [WEB], "rules": {"http": [{}], "dns": None}}]}]},
+    ),
+    (
+        "empty lists of both kinds of L7 rules",
+        {"endpointSelector": {}, "egress": [{"toPorts": [{"ports": [WEB], "rules": {"http": [], "dns": []}}]}]},
+    ),
+    (
+        "40 ICMP types",
+        {"endpointSelector": {}, "egress": [{"icmps": [{"fields": [{"type": kind} for kind in range(40)]}] * 2}]},
+    ),
+    (
+        "a hole that nobody reads beside a group",
+        {"endpointSelector": {}, "ingress": [{"fromCIDRSet": [{"cidrGroupRef": "partners", "except": ["nonsense"]}]}]},
+    ),
     (
         "server names on a node",
         {"nodeSelector": {}, "ingress": [{"toPorts": [{"ports": [WEB], "serverNames": ["a.test"]}]}]},
@@ -147,26 +176,41 @@ ACCEPTED: list[tuple[str, Doc]] = [
         },
     ),
 ]
-OPEN = {name for name, _ in REFUSED} | {"server names on a node"}
-"""What the engine does not check yet, or checks too strictly."""
-
-
-def _open(name: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.xfail(strict=True, reason="the engine differs here")] if name in OPEN else []
 
 
 @pytest.mark.parametrize(
     ("spec", "refused"),
-    [pytest.param(spec, True, id=name, marks=_open(name)) for name, spec in REFUSED]
-    + [pytest.param(spec, False, id=name, marks=_open(name)) for name, spec in ACCEPTED],
+    [pytest.param(spec, True, id=name) for name, spec in REFUSED]
+    + [pytest.param(spec, False, id=name) for name, spec in ACCEPTED],
 )
 def test_what_the_vectors_do_not_say_about_refusals(spec: Doc, refused: bool) -> None:
     """As in Cilium's `pkg/policy/api/rule_validation.go` (`Rule.Validate`)."""
+    _both_say(spec, AgentOptions(), refused=refused)
+
+
+def _both_say(spec: Doc, options: AgentOptions, *, refused: bool) -> None:
     document = {"kind": "CiliumClusterwideNetworkPolicy", "metadata": {"name": "p"}, "spec": spec}
-    assert bool(refusal(document, AgentOptions())) is refused
+    assert bool(refusal(document, options)) is refused
     try:
-        parse({"apiVersion": "cilium.io/v2", **document})
+        parse({"apiVersion": "cilium.io/v2", **document}, options)
     except PolicyError:
         assert refused
     else:
         assert not refused
+
+
+@pytest.mark.parametrize(
+    "port",
+    [{}, {"protocol": "TCP"}, {"protocol": "UDP", "port": ""}, {"protocol": "GRE"}, {"protocol": "VRRP"}],
+    ids=str,
+)
+@pytest.mark.parametrize("extended", [True, False])
+def test_with_extended_protocols_a_port_may_be_left_out(port: Doc, extended: bool) -> None:
+    spec = {"endpointSelector": {}, "egress": [{"toPorts": [{"ports": [port]}]}]}
+    _both_say(spec, AgentOptions(extended_protocols=extended), refused=not extended)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_nodes_are_peers_with_node_labels_only(labels: bool) -> None:
+    spec: Doc = {"endpointSelector": {}, "ingress": [{"fromNodes": [{}]}]}
+    _both_say(spec, AgentOptions(node_selector_labels=labels), refused=not labels)
