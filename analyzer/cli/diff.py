@@ -68,9 +68,8 @@ def command(
     if not policies:
         raise UsageError("which policies? name them with --policies", hint="files or folders; repeat it for more")
     check_stdin(inputs.sources, policies, current, inventory)
-    wanted, today, manifests = (
-        read_files(policies, "--policies"), read_files(current, "--current"), read_files(inventory, "--inventory")
-    )  # fmt: skip
+    named = ((policies, "--policies"), (current, "--current"), (inventory, "--inventory"))
+    wanted, today, manifests = (read_files(paths, flag, inputs.cluster_options()) for paths, flag in named)
     found = find_edges(inputs)
     known = inventory_of(found.edges, found.names, manifests, wanted, today)
     proposed, before = needed(read_policies(wanted, known.options), wanted, "--policies"), None

@@ -80,7 +80,8 @@ def command(
     from analyzer.suggest import Ends
 
     check_stdin(inputs.sources, policies, inventory)
-    files, manifests = read_files(policies, "--policies"), read_files(inventory, "--inventory")
+    cluster = inputs.cluster_options()
+    files, manifests = read_files(policies, "--policies", cluster), read_files(inventory, "--inventory", cluster)
     found = record(inputs, bool(policies))
     known = inventory_of(found.edges, found.names, manifests, files)
     taken = needed(read_policies(files, known.options), files, "--policies") if policies else Policies()

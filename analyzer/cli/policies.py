@@ -13,6 +13,7 @@ from analyzer.cli.progress import note
 from analyzer.errors import ManifestError, PolicyError, UsageError
 
 if TYPE_CHECKING:
+    from analyzer.cluster import ClusterOptions
     from analyzer.manifests import Document
     from analyzer.model.edge import Edge
     from analyzer.model.inventory import AgentOptions, Inventory
@@ -29,16 +30,18 @@ MAX_TOLD = 20
 
 policies_option = click.option(
     "--policies", "-p", multiple=True, type=click.Path(), metavar="PATH", panel=POLICIES,
-    help="The policies to judge by, all that would be in force: files, folders, or - (YAML or JSON). Repeat it for more.",
+    help="The policies to judge by, all that would be in force: files, folders, - (YAML or JSON), or the word cluster. "
+    "Repeat it for more.",
 )  # fmt: skip
 current_option = click.option(
     "--current", multiple=True, type=click.Path(), metavar="PATH", panel=POLICIES,
-    help="The policies in force today, such as `kubectl get cnp,ccnp,netpol -A -o yaml` writes. "
+    help="The policies in force today, such as `kubectl get cnp,ccnp,netpol -A -o yaml` writes, or the word cluster. "
     "Without them, the comparison is with what was recorded.",
 )  # fmt: skip
 inventory_option = click.option(
     "--inventory", multiple=True, type=click.Path(), metavar="PATH", panel=POLICIES,
-    help="Manifests of the cluster (kubectl get pods,namespaces,services -A -o yaml): named ports, services, silent pods.",
+    help="Manifests of the cluster (kubectl get pods,namespaces,services -A -o yaml), or the word cluster: named ports, "
+    "services, silent pods.",
 )  # fmt: skip
 
 
@@ -67,12 +70,17 @@ def check_stdin(*named: Iterable[str]) -> None:
         raise UsageError("standard input can be read only once", hint="name files instead")
 
 
-def read_files(paths: Iterable[str], flag: str) -> Files:
-    """All documents below `paths`; broken ones are named and the rest is read. Raises ManifestError if nothing is left."""
-    from analyzer.manifests import load
+def read_files(paths: Iterable[str], flag: str, cluster: ClusterOptions) -> Files:
+    """All documents below `paths`, and the cluster's own for the word ``cluster``; broken ones are named and the rest is read.
+
+    Raises ManifestError if nothing is left; UsageError, SourceError if the cluster cannot be read.
+    """
+    from analyzer.cli.kubernetes import load_documents
+    from analyzer.cluster import INVENTORY, POLICIES
 
     listed, failed = tuple(paths), list[ManifestError]()
-    documents = tuple(load(listed, on_error=failed.append))
+    kinds = INVENTORY if flag == "--inventory" else POLICIES
+    documents = tuple(load_documents(listed, cluster, kinds, on_error=failed.append))
     found = Files(listed, documents, tuple(error.message for error in failed))
     if failed and not documents:
         complain(found.problems[1:])

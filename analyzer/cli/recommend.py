@@ -16,6 +16,7 @@ from analyzer.cli.shape import Shape, shaped, shapes_policies
 
 if TYPE_CHECKING:
     from analyzer.cli.reading import Found
+    from analyzer.cluster import ClusterOptions
     from analyzer.model.inventory import Inventory
 
 __all__ = ["command"]
@@ -42,7 +43,8 @@ FORMATS = ("yaml", "table", "wide", "json", "markdown")
 )  # fmt: skip
 @click.option(
     "--inventory", multiple=True, type=click.Path(), metavar="FILE", panel=OUTPUT,
-    help="Manifests of the cluster (kubectl get pods,namespaces,services -A -o yaml): selectors then also keep silent pods apart.",
+    help="Manifests of the cluster (kubectl get pods,namespaces,services -A -o yaml), or the word cluster: "
+    "selectors then also keep silent pods apart.",
 )  # fmt: skip
 @details_policies
 @shapes_policies
@@ -71,7 +73,7 @@ def command(
     from analyzer.report.proposal import proposal_report, proposal_summary
 
     found = find_edges(inputs, frozenset(each.upper() for each in include_verdicts))
-    known = inventory_of(found, inventory)
+    known = inventory_of(found, inventory, inputs.cluster_options())
     options = Options(
         Settings(l7=shape.l7),
         only=frozenset(only_namespace),
@@ -95,14 +97,16 @@ def command(
     finish(found.interrupted)
 
 
-def inventory_of(found: Found, manifests: Sequence[str]) -> Inventory:
-    """What the edges and the manifests tell of the cluster. Raises ManifestError."""
+def inventory_of(found: Found, manifests: Sequence[str], cluster: ClusterOptions) -> Inventory:
+    """What the edges and the manifests tell of the cluster. Raises ManifestError, SourceError."""
+    from analyzer.cli.kubernetes import load_documents
+    from analyzer.cluster import INVENTORY
     from analyzer.inventories import from_edges, from_manifests, merged
-    from analyzer.manifests import load
 
     known = from_edges(found.edges)
     if manifests:
-        known = merged(known, from_manifests((each.data for each in load(manifests)), known.options.cluster_name))
+        documents = [each.data for each in load_documents(manifests, cluster, INVENTORY)]
+        known = merged(known, from_manifests(documents, known.options.cluster_name))
     return replace(known, names={**found.names, **known.names})
 
 

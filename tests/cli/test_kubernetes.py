@@ -55,3 +55,18 @@ def test_the_flags_are_hubbles_own(monkeypatch: pytest.MonkeyPatch) -> None:
     options = inputs.cluster_options()
     assert (options.context, options.namespace) == ("staging", "cilium")
     assert told("flows.json").port_forward is None
+
+
+def test_the_word_cluster_stands_for_the_clusters_own_policies_and_inventory(tmp_path: Path) -> None:
+    with ReplayServer(recording(5)) as relay:
+        CliRunner().invoke(cli, ["observe", "--server", relay.address, "--store", str(tmp_path / "flows.db")])
+    flows = tmp_path / "flows.db"
+    with KubernetesApi(objects()).serving() as server:
+        flags = ["--kubeconfig", server.kubeconfig(tmp_path), "--kube-context", CONTEXT]
+        result = CliRunner().invoke(
+            cli, ["diff", str(flows), "-p", "cluster", "--inventory", "cluster", "-o", "json", *flags]
+        )
+    assert result.exit_code in (0, 1), result.output
+    assert "/apis/cilium.io/v2/ciliumnetworkpolicies" in server.requests
+    assert "/api/v1/pods" in server.requests
+    assert "The cluster has no CiliumClusterwideNetworkPolicy" in result.stderr
