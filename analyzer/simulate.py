@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -138,12 +138,22 @@ class Simulation:
         found = []
         for far in seen_from(edge, side):
             answers: list[SideDecision] = []
-            for one, other in product(self.peers(near, edge), self.peers(far, edge)):
-                answers.append(self._ask(one, other, edge, side))
-                if _RESULTS[answers[-1].outcome] is not _RESULTS[answers[0].outcome]:
+            for answer in self._answers(near, far, edge, side):
+                answers.append(answer)
+                if _RESULTS[answer.outcome] is not _RESULTS[answers[0].outcome]:
                     break
             found.append(self._perhaps_by_name(_one_side(answers), near, far, edge, side))
         return min(found, key=lambda outcome: _WORST_FIRST.index(outcome.result))
+
+    def answers(self, edge: Edge, side: Side) -> Iterator[SideDecision]:
+        """The engine's answers about every part of the edge that rules could tell apart."""
+        near = edge.source if side is Side.SOURCE else edge.destination
+        for far in seen_from(edge, side):
+            yield from self._answers(near, far, edge, side)
+
+    def _answers(self, near: Endpoint, far: Endpoint, edge: Edge, side: Side) -> Iterator[SideDecision]:
+        for one, other in product(self.peers(near, edge), self.peers(far, edge)):
+            yield self._ask(one, other, edge, side)
 
     def _ask(self, near: Peer, far: Peer, edge: Edge, side: Side) -> SideDecision:
         ends = (near, far) if side is Side.SOURCE else (far, near)

@@ -1,0 +1,182 @@
+"""Verifying: recommendations are sound and minimal by the engine; what is neither is caught; calibration counts verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from analyzer.inventories import from_edges, merged
+from analyzer.model.edge import ActivityKey, Edge, EdgeKey, EdgeStats, Side, Status
+from analyzer.model.flow import DropReason, EventKind, Verdict
+from analyzer.model.inventory import AgentOptions, Inventory
+from analyzer.model.l4 import L4
+from analyzer.policy import Policy
+from analyzer.recommend import recommend
+from analyzer.simulate import Result, simulate
+from analyzer.verify import Calibration, Cause, calibrate, check, check_proposal
+from tests.recommend.build import CART, DNS, REDIS, START, edge, lookup, outside, pod
+from tests.recommend.test_laws import INVENTORY, edges
+from tests.test_simulate import cnp, ports
+
+Doc = dict[str, Any]
+
+
+@settings(max_examples=80, deadline=None)
+@given(edges())
+def test_recommendations_are_sound(found: list[Edge]) -> None:
+    known = merged(from_edges(found), replace(INVENTORY, options=AgentOptions(ipv6=True)))
+    made = check_proposal(recommend(found, INVENTORY), found, known)
+    assert made.unsound == ()
+    assert made.undecided == ()
+
+
+def test_recommendations_are_minimal() -> None:
+    seen = [
+        edge(CART, REDIS, "6379/TCP"), edge(REDIS, CART, "80/TCP"), lookup(CART), lookup(REDIS),
+        edge(CART, outside("198.51.100.7"), "443/TCP", names=["api.example.com"]),
+        edge(CART, outside("203.0.113.9"), "443/TCP", unnamed=1), edge(pod("web", app="web"), CART, "80/TCP"),
+    ]  # fmt: skip
+    made = check_proposal(recommend(seen), seen, from_edges(seen))
+    assert (made.sound, made.minimal, made.edges) == (True, True, len(seen))
+
+
+def document(name: str, app: str, **sections: Any) -> Doc:
+    return {
+        "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"endpointSelector": {"matchLabels": {"app": app}}, **sections},
+    }  # fmt: skip
+
+
+FROM_CART = {"fromEndpoints": [{"matchLabels": {"app": "cart"}}], "toPorts": ports("6379/TCP")}
+LOOKUP = {
+    "toEndpoints": [{"matchLabels": {"k8s:io.kubernetes.pod.namespace": "kube-system"}}],
+    "toPorts": ports("53/UDP"),
+}
+SEEN = [edge(CART, REDIS, "6379/TCP"), edge(CART, REDIS, "22/TCP", status=Status.UNANSWERED)]
+
+
+def test_what_a_proposal_forgets_is_unsound_with_the_side_and_the_reason() -> None:
+    wrong = document("redis", "redis", ingress=[{**FROM_CART, "toPorts": ports("6380/TCP")}])
+    made = check(SEEN, [wrong], INVENTORY)
+    (unsound,) = made.unsound
+    assert (unsound.edge.key, unsound.direction) == (SEEN[0].key, "ingress")
+    assert "default deny" in unsound.outcome.reason
+    refused = frozenset({(SEEN[0].key, "ingress")})
+    assert check(SEEN, [wrong], INVENTORY, refused).sound
+
+
+def test_rules_that_nothing_needs_are_idle_and_name_resolution_never_is() -> None:
+    twice = document("redis", "redis", ingress=[FROM_CART, {"fromEntities": ["cluster"]}], egress=[LOOKUP])
+    made = check(SEEN, [twice], INVENTORY)
+    assert made.sound
+    assert [origin.rule for origin in made.idle] == [0, 1]
+    once = document("redis", "redis", ingress=[FROM_CART, {**FROM_CART, "toPorts": ports("1/TCP")}], egress=[LOOKUP])
+    assert [str(origin) for origin in check(SEEN, [once], INVENTORY).idle] == [
+        "CiliumNetworkPolicy shop/redis ingress[1]"
+    ]
+
+
+def test_a_request_that_the_proxy_would_refuse_is_unsound() -> None:
+    seen = edge(CART, REDIS, "80/TCP")
+    seen.stats.http.add(("PUT", "/a", "", "1"))
+    only_get = [{**ports("80/TCP")[0], "rules": {"http": [{"method": "GET"}]}}]
+    (unsound,) = check([seen], [document("redis", "redis", ingress=[{"toPorts": only_get}])], INVENTORY).unsound
+    assert unsound.requests == ("PUT /a",)
+
+
+def test_each_cluster_is_judged_by_its_own_policies() -> None:
+    west = pod("shop", "west", app="redis")
+    seen = [
+        edge(CART, REDIS, "6379/TCP"),
+        edge(pod("shop", "west", app="cart"), west, "6379/TCP", cluster="west"),
+    ]
+    made = check_proposal(recommend(seen), seen, from_edges(seen))
+    assert (made.sound, made.minimal) == (True, True)
+
+
+# Calibration.
+
+VERDICT, TRACE, DROP = EventKind.POLICY_VERDICT, EventKind.TRACE, EventKind.DROP
+
+
+def verdicts(*cells: tuple[Side, EventKind, Verdict, int, int], **by: tuple[str, ...]) -> Edge:
+    stats = EdgeStats()
+    for side, kind, verdict, reason, weight in cells:
+        stats.cell(ActivityKey(20_697, side, kind, verdict, reason)).add(START, weight)
+    for evidence, name in by.items():
+        getattr(stats, evidence).add(name)
+    return Edge(EdgeKey("default", CART, REDIS, L4.parse("6379/TCP")), stats, Status.FORWARDED)
+
+
+def calibrated(seen: Edge, *policies: Policy) -> Calibration:
+    return calibrate([seen], simulate([seen], policies, Inventory()), policies)
+
+
+AT = Side.DESTINATION
+ALLOW = cnp("redis", subject={"app": "redis"}, ingress=[FROM_CART])
+CLOSE = cnp("redis", subject={"app": "redis"}, ingress=[{}])
+ALLOWED = (AT, VERDICT, Verdict.FORWARDED, 0)
+DENIED = (AT, VERDICT, Verdict.DROPPED, int(DropReason.POLICY_DENIED))
+NAMED = ("INGRESS", "CiliumNetworkPolicy", "shop", "redis")
+
+
+@pytest.mark.parametrize(
+    ("cells", "policy", "agreed", "disagreed"),
+    [
+        ([(*ALLOWED, 7)], ALLOW, 7, {}),
+        ([(*DENIED, 3)], CLOSE, 3, {}),
+        ([(AT, VERDICT, Verdict.AUDIT, 0, 5)], CLOSE, 5, {}),
+        ([(AT, VERDICT, Verdict.REDIRECTED, 0, 2)], ALLOW, 2, {}),
+        ([(AT, DROP, Verdict.DROPPED, 133, 4)], CLOSE, 4, {}),
+        ([(*DENIED, 3), (AT, DROP, Verdict.DROPPED, 133, 3)], CLOSE, 3, {}),
+        ([(AT, TRACE, Verdict.FORWARDED, 0, 9)], CLOSE, 0, {}),
+        ([(AT, DROP, Verdict.DROPPED, 140, 9)], CLOSE, 0, {}),
+        ([(Side.SOURCE, *ALLOWED[1:], 9)], CLOSE, 9, {}),
+        ([(*ALLOWED, 7)], CLOSE, 0, {Cause.UNEXPLAINED: 7}),
+        ([(*ALLOWED, 7), (*DENIED, 2)], ALLOW, 7, {Cause.CHANGED: 2}),
+        ([(*DENIED, 2)], ALLOW, 0, {Cause.UNEXPLAINED: 2}),
+    ],
+)
+def test_verdicts_are_counted_on_the_side_that_gave_them(
+    cells: Any, policy: Policy, agreed: int, disagreed: dict[Cause, int]
+) -> None:
+    made = calibrated(verdicts(*cells), policy)
+    assert made.agreed == agreed
+    assert {each.cause: each.weight for each in made.disagreements} == disagreed
+    assert made.verdicts == agreed + sum(disagreed.values())
+
+
+def test_causes_are_found() -> None:
+    other = ("INGRESS", "CiliumNetworkPolicy", "shop", "other")
+    (found,) = calibrated(verdicts((*ALLOWED, 1), allowed_by=other), CLOSE).disagreements
+    assert (found.cause, found.detail) == (Cause.OTHER_POLICY, "CiliumNetworkPolicy shop/other")
+    assert (found.cluster, found.engine.result) == (Result.ALLOWED, Result.DENIED)
+    (found,) = calibrated(verdicts((*DENIED, 1))).disagreements
+    assert found.cause is Cause.NOT_SELECTED
+    unsure = verdicts((*ALLOWED, 1))
+    unsure.stats.conflicting = 1
+    assert calibrated(unsure, CLOSE).disagreements[0].cause is Cause.UNSURE_RECORD
+
+
+def test_the_names_of_policies_are_compared_too() -> None:
+    twin = cnp("twin", subject={"app": "redis"}, ingress=[FROM_CART])
+    seen = verdicts((*ALLOWED, 5), allowed_by=NAMED)
+    assert (calibrated(seen, ALLOW).named, calibrated(seen, ALLOW).named_alike) == (5, 5)
+    assert (calibrated(seen, twin).named, calibrated(seen, twin).named_alike) == (5, 0)
+
+
+def test_what_the_engine_cannot_decide_is_no_disagreement() -> None:
+    named_port = cnp(subject={"app": "redis"}, ingress=[{"toPorts": ports("redis/TCP")}])
+    made = calibrated(verdicts((*ALLOWED, 5)), named_port)
+    assert (made.agreed, made.disagreed, made.undecided.total()) == (0, 0, 5)
+    assert made.verdicts == 5
+
+
+def test_resolvers_are_known_without_being_told() -> None:
+    seen = [lookup(CART), edge(CART, DNS, "9153/TCP")]
+    own = document("cart", "cart", egress=[LOOKUP, {**LOOKUP, "toPorts": ports("9153/TCP")}])
+    assert check(seen, [own], INVENTORY).idle == ()
+    assert check(seen[1:], [own], INVENTORY).idle == ()
