@@ -112,16 +112,19 @@ class Dashboard:
 
     def _numbers(self, width: int) -> Table:
         tally, coverage = self._tally, self._tally.coverage
-        bars = min(30, width - 45)
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim")
-        grid.add_column(justify="right")
-        grid.add_column(no_wrap=True, overflow="ellipsis")
-        per_minute = f"{sparkline(tally.new, bars)} new per minute"
-        grid.add_row("records", f"{coverage.records:,}", Text(f"{sparkline(tally.rates, bars)} {tally.rate:,.0f}/s"))
-        grid.add_row("edges", f"{tally.edges:,}", Text(per_minute))
+        bars = min(60, width - 60)
+        grid = Table.grid(padding=(0, 2), expand=True)
+        grid.add_column(style="dim", no_wrap=True, min_width=13)
+        grid.add_column(justify="right", no_wrap=True, min_width=12)
+        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        grid.add_row(
+            "records", f"{coverage.records:,}", Text(f"{tally.rate:>7,.0f}/s    {sparkline(tally.rates, bars)}")
+        )
+        grid.add_row(
+            "connections", f"{tally.connections:,}", Text(f"{tally.new[-1]:>7,} new/min {sparkline(tally.new, bars)}")
+        )
         grid.add_row("dropped", _marked(tally.dropped, "red"), Text("events that a policy or the network refused"))
-        grid.add_row("lost", _marked(coverage.lost.total(), "yellow"), Text("events that nobody saw"))
+        grid.add_row("lost", _marked(coverage.lost.total(), "yellow"), Text("events that nobody recorded"))
         grid.add_row("nodes", f"{len(_nodes(coverage)):,}", Text(_states(coverage)))
         grid.add_row("part of edges", _share(coverage), Text(_skips(coverage)))
         return grid
@@ -166,7 +169,7 @@ def _nodes(coverage: Coverage) -> set[str]:
 
 def _states(coverage: Coverage) -> str:
     bad = {node for node, state in coverage.statuses if state in _STATES}
-    return f"of these or others, {count(len(bad), 'node')} had gaps" if bad else "none reported missing"
+    return f"{count(len(bad), 'node')} with gaps" if bad else "none with gaps"
 
 
 def _share(coverage: Coverage) -> str:
@@ -176,7 +179,7 @@ def _share(coverage: Coverage) -> str:
 def _skips(coverage: Coverage) -> str:
     most = sorted(coverage.skipped.items(), key=lambda item: (-item[1], item[0]))[:2]
     told = "; ".join(f"{number:,} {SKIP_WORDS.get(reason, 'skipped').partition(':')[0]}" for reason, number in most)
-    return f"the rest: {told}" if told else ""
+    return f"not: {told}" if told else ""
 
 
 def _duration(seconds: float) -> str:

@@ -22,11 +22,13 @@ TERMINAL_INTERVAL, PLAIN_INTERVAL, FOLLOW_INTERVAL = 0.5, 10.0, 60.0
 
 def note(text: str) -> None:
     """A sentence for people, on stderr."""
-    click.echo("\n".join(visible(line) for line in text.split("\n")), err=True)
+    # Not by click, which goes past whoever has taken the place of stderr, such as the dashboard.
+    sys.stderr.write("\n".join(visible(line) for line in text.split("\n")) + "\n")
+    sys.stderr.flush()
 
 
 class Progress:
-    """How reading goes: records, rate, edges, lost events, what was skipped. Use it as a context manager.
+    """How reading goes: records, rate, connections, lost events, what was skipped. Use it as a context manager.
 
     `follow` is for streams without an end: then the first words come at once.
     """
@@ -68,8 +70,8 @@ class Progress:
         self._shown = len(line)
 
     @staticmethod
-    def _words(coverage: Coverage, edges: int, rate: float) -> str:
-        parts = [f"{coverage.records:,} records", f"{rate:,.0f}/s", f"{edges:,} edges"]
+    def _words(coverage: Coverage, connections: int, rate: float) -> str:
+        parts = [f"{coverage.records:,} records", f"{rate:,.0f}/s", f"{connections:,} connections"]
         if coverage.lost:
             parts.append(f"{coverage.lost.total():,} lost")
         if coverage.skipped:

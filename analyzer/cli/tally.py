@@ -13,7 +13,7 @@ from analyzer.report.model import visible
 __all__ = ["Known", "Tally", "place"]
 
 MINUTES = 60
-"""How far back the number of new edges is told, minute by minute."""
+"""How far back the number of new connections is told, minute by minute."""
 _PASS = 2.0
 """Seconds between looks at every edge."""
 _NAMED = 10_000
@@ -21,7 +21,8 @@ _NAMED = 10_000
 
 
 class Known:
-    """Counts different edges. `total` is how many there were, in memory of some bytes for each."""
+    """Counts different connections: edges, those to and from outside whatever their address. `total` is how many there were,
+    in memory of some bytes for each."""
 
     def __init__(self) -> None:
         self._hashes: set[int] = set()
@@ -37,13 +38,20 @@ class Known:
         if table is not self._table or len(table.edges) < self._seen:
             self._table, self._seen = table, 0
         before = len(self._hashes)
-        self._hashes.update(map(hash, islice(table.edges, self._seen, None)))
+        self._hashes.update(hash(_without_address(key)) for key in islice(table.edges, self._seen, None))
         self._seen = len(table.edges)
         return len(self._hashes) - before
 
 
+def _without_address(key: EdgeKey) -> EdgeKey:
+    if not (key.source.address or key.destination.address):
+        return key
+    source, destination = key.source._replace(address=""), key.destination._replace(address="")
+    return key._replace(source=source, destination=destination)
+
+
 class Tally:
-    """Sums of everything read so far. `rate` is records per second; `new` are new edges per minute, the latest last."""
+    """Sums of everything read so far. `rate` is records per second; `new` are new connections per minute, the latest last."""
 
     def __init__(self, now: float) -> None:
         self.coverage = Coverage()
@@ -63,8 +71,8 @@ class Tally:
         return self._table
 
     @property
-    def edges(self) -> int:
-        """Different edges so far."""
+    def connections(self) -> int:
+        """Different connections so far."""
         return self._known.total
 
     @property
@@ -101,7 +109,7 @@ class Tally:
             self._current.add(table)
 
     def _count_new(self, table: EdgeTable, now: float) -> None:
-        while now - self._minute >= 60:
+        while now - self._minute >= 60.0:
             self._minute += 60
             self.new.append(0)
         self.new[-1] += self._known.add(table)
