@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from analyzer.diff import compare
-from analyzer.model.edge import Activity, ActivityKey, Edge, EdgeKey, Side
+from analyzer.model.edge import Activity, ActivityKey, Edge, EdgeKey, Side, Status
 from analyzer.model.flow import Direction, DropReason, EventKind, Verdict
 from analyzer.model.identity import entities
 from analyzer.model.inventory import Inventory
@@ -18,6 +18,7 @@ from analyzer.model.perspective import home_cluster
 from analyzer.policy import Origin, Policy, compile_policies, parse
 from analyzer.policy.model import Section
 from analyzer.recommend import PolicyDraft, Proposal, Purpose
+from analyzer.settle import side_statuses
 from analyzer.simulate import EdgeOutcome, Outcomes, Result, SideOutcome, Simulation
 
 __all__ = [
@@ -177,7 +178,8 @@ def _disagreement(
     cluster = Result.ALLOWED if allowed else Result.DENIED
     foreign = [name for name in _named(edge, side, "allowed_by" if allowed else "denied_by") if name not in known]
     cause, detail = Cause.UNEXPLAINED, engine.reason
-    if changed:
+    later = side_statuses(edge.stats).get(side)
+    if changed or (not allowed and later in (Status.FORWARDED, Status.AUDITED)):
         cause = Cause.CHANGED
     elif foreign:
         cause, detail = Cause.OTHER_POLICY, ", ".join(foreign)

@@ -105,7 +105,7 @@ VERDICT, TRACE, DROP = EventKind.POLICY_VERDICT, EventKind.TRACE, EventKind.DROP
 def verdicts(*cells: tuple[Side, EventKind, Verdict, int, int], **by: tuple[str, ...]) -> Edge:
     stats = EdgeStats()
     for side, kind, verdict, reason, weight in cells:
-        stats.cell(ActivityKey(20_697, side, kind, verdict, reason)).add(START, weight)
+        stats.cell(ActivityKey(20_697, side, kind, verdict, reason)).add(START + len(stats.activity), weight)
     for evidence, name in by.items():
         getattr(stats, evidence).add(name)
     return Edge(EdgeKey("default", CART, REDIS, L4.parse("6379/TCP")), stats, Status.FORWARDED)
@@ -138,6 +138,7 @@ NAMED = ("INGRESS", "CiliumNetworkPolicy", "shop", "redis")
         ([(*ALLOWED, 7)], CLOSE, 0, {Cause.UNEXPLAINED: 7}),
         ([(*ALLOWED, 7), (*DENIED, 2)], ALLOW, 7, {Cause.CHANGED: 2}),
         ([(*DENIED, 2)], ALLOW, 0, {Cause.UNEXPLAINED: 2}),
+        ([(*DENIED, 2), (AT, TRACE, Verdict.FORWARDED, 0, 9)], ALLOW, 0, {Cause.CHANGED: 2}),
     ],
 )
 def test_verdicts_are_counted_on_the_side_that_gave_them(

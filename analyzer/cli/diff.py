@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from analyzer.model.inventory import Inventory
     from analyzer.report.diff import Advices
     from analyzer.report.model import Report, Section
+    from analyzer.simulate import Outcomes
 
 __all__ = ["command"]
 
@@ -75,12 +76,13 @@ def command(
     proposed, before = needed(read_policies(wanted, known.options), wanted, "--policies"), None
     if current:
         before = read_policies(today, known.options)
-    after = simulate(found.edges, proposed.policies, known)
-    diff = compare(simulate(found.edges, before.policies, known) if before else observed(found.edges), after)
+    outcomes = simulate(found.edges, before.policies, known) if before else observed(found.edges)
+    diff = compare(outcomes, simulate(found.edges, proposed.policies, known))
     problems = (*proposed.problems, *(before.problems if before else ()), *manifests.problems)
     complain(problems)
     notes = (*compared(proposed, before), *clusters(found.edges, known))
-    report = render(diff, advise(diff, proposed, known), notes, refused_section(problems), output)
+    more = [*trusted(found.edges, outcomes, before), *refused_section(problems)]
+    report = render(diff, advise(diff, proposed, known), notes, more, output)
     show(report, output)
     if output != "markdown":
         show(Report("diff-coverage", "", (coverage_section(found.coverage),)), "table", err=True)
@@ -102,6 +104,14 @@ def advise(diff: Diff, proposed: Policies, known: Inventory) -> Advices:
         if finding.change in (Change.WOULD_BE_DROPPED, Change.STILL_DENIED)
         for direction, _ in finding.denied
     }
+
+
+def trusted(edges: Sequence[Edge], outcomes: Outcomes, before: Policies | None) -> list[Section]:
+    """How often the engine, asked about today's policies, says what the cluster did."""
+    from analyzer.report.verify import calibration_section
+    from analyzer.verify import calibrate
+
+    return [] if before is None else [calibration_section(calibrate(edges, outcomes, before.policies))]
 
 
 def compared(proposed: Policies, before: Policies | None) -> list[str]:

@@ -43,9 +43,10 @@ def _section(console: Console, section: Section, wide: bool) -> None:
         console.print(Text(visible(section.title), style=f"bold {_STYLES[section.tone]}".strip()))
     for note in section.notes:
         console.print(Padding(Text(visible(note)), (0, 0, 0, 2 if section.title else 0)))
-    for table in section.tables:
-        if table.rows:
-            console.print(_table(table, wide))
+    for index, table in enumerate(table for table in section.tables if table.rows):
+        if index:
+            console.print()
+        console.print(_table(table, wide))
     for index, block in enumerate(section.blocks):
         if index or section.notes or any(table.rows for table in section.tables):
             console.print()

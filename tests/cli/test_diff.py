@@ -182,6 +182,43 @@ def test_same_input_same_bytes(flows: Path) -> None:
     assert runs[0] == runs[1] != b""
 
 
+def verdict(port: int, verdict: str, *, second: int) -> dict[str, Any]:
+    """A policy verdict on the server's side."""
+    record = exported("web", "cart", port, second=second)
+    record["flow"] |= {"verdict": verdict, "event_type": {"type": 5}, "policy_match_type": 0}
+    if verdict == "DROPPED":
+        record["flow"] |= {"drop_reason": 133, "drop_reason_desc": "POLICY_DENIED"}
+        record["flow"].pop("is_reply")
+        record["flow"].pop("trace_reason")
+    else:
+        by = {"name": "cart", "namespace": "shop", "kind": "CiliumNetworkPolicy"}
+        record["flow"] |= {"ingress_allowed_by": [by], "policy_match_type": 1}
+    return record
+
+
+def test_the_engine_is_held_against_the_verdicts_of_the_cluster(tmp_path: Path) -> None:
+    records = [verdict(8080, "FORWARDED", second=n) for n in range(3)] + [verdict(22, "DROPPED", second=9)]
+    path = write_lines(tmp_path / "verdicts.json", records)
+    today = write("today.yaml", policy(ingress=[rule("web", 8080)]))
+    result = run("diff", path, "-p", today, "--current", today)
+    assert "The engine agrees with the cluster on 100 % of the recorded verdicts (4 of 4)." in result.stdout
+    assert "the same decide for 100 % of them" in " ".join(result.stdout.split())
+    other = write("other.yaml", policy(ingress=[rule("web", 8080), rule("web", 22)]))
+    body = values(run("diff", path, "-p", today, "--current", other, "-o", "json", code=1))
+    (section,) = [each for each in body["sections"] if "calibration" in each]
+    assert section["calibration"]["agreed"] == 3
+    assert [(each["l4"], each["cluster"], each["engine"]) for each in section["disagreements"]] == [
+        ("22/TCP", "denied", "allowed")
+    ]
+    assert "calibration" not in run("diff", path, "-p", today, "-o", "json").stdout
+
+
+def test_without_verdicts_nothing_can_be_held_against_them(tmp_path: Path) -> None:
+    flows = write_lines(tmp_path / "plain.json", shop()[:-1])
+    path = write("p.yaml", policy("web", "web", egress=[rule("cart", 8080, "to"), rule("catalog", 9090, "to")]))
+    assert "No policy verdicts were recorded" in run("diff", flows, "-p", path, "--current", path).stdout
+
+
 # What cannot be taken: named with its place, the rest is judged all the same, and the end is an error.
 
 REFUSED: list[tuple[str, Any, str]] = [
