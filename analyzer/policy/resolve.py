@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from analyzer.model.identity import Entity, entities
 from analyzer.model.inventory import AgentOptions
 from analyzer.model.l4 import Protocol
 from analyzer.model.labels import CLUSTER_KEY, Labels
-from analyzer.policy.model import Action, L7Rules, Origin, Policy, PolicyRef, PortSpec, Rule
+from analyzer.policy.model import Action, Item, L7Rules, Origin, Policy, PolicyRef, PortSpec, Rule
 from analyzer.policy.selector import EntitySelector, LabelSelector, PeerSelector
 
 __all__ = [
@@ -119,7 +120,7 @@ def entries_of(
     enforced = bool(enforced_by) or options.enforcement == "always" or initialising
     if options.enforcement == "never":
         return SubjectRules((_default(DEFAULT_ALLOW, Action.ALLOW),), False, ())
-    entries = []
+    entries, items = [], []
     selected = False
     for ref, rule in rules:
         asks = rule.deny_ingress if ingress else rule.deny_egress
@@ -133,11 +134,12 @@ def entries_of(
                 l7 = OPEN
             origin = Origin(*ref, rule.spec, item.section.value, item.index)
             entries.append(PolicyEntry(item.section.action, item.peers, item.ports, l7, origin))
+            items.append((origin, item))
     host = Entity.HOST in entities(labels)
     if ingress and selected and options.allow_localhost == "always" and not host:
         entries.append(PolicyEntry(Action.ALLOW, (EntitySelector(Entity.HOST),), None, None, ALLOW_LOCALHOST))
     default = _default(_DEFAULT_DENY[ingress], Action.DENY) if enforced else _default(DEFAULT_ALLOW, Action.ALLOW)
-    return SubjectRules((*entries, default), enforced, enforced_by, _conflict(entries))
+    return SubjectRules((*entries, default), enforced, enforced_by, _conflict(items))
 
 
 OPEN = L7Rules(other=True)
@@ -148,19 +150,22 @@ def _default(origin: Origin, action: Action) -> PolicyEntry:
     return PolicyEntry(action, None, None, None, origin, default=True)
 
 
-def _conflict(entries: Sequence[PolicyEntry]) -> str:
-    """semantics 49: two L7 parsers on one port make the agent refuse the pod's whole policy."""
-    parsed = [
-        (kind, spec, entry.origin)
-        for entry in entries
-        if entry.l7 is not None
-        for kind, rules in (("HTTP", entry.l7.http), ("DNS", entry.l7.dns))
-        if rules
-        for spec in entry.ports or ()
-        if spec.protocols == (Protocol.TCP,) and not spec.name
-    ]
-    for one, spec, origin in parsed:
-        for other, other_spec, other_origin in parsed:
-            if one < other and spec.first <= other_spec.last and other_spec.first <= spec.last:
-                return f"{one} and {other} rules on one port ({origin}, {other_origin}): the agent cannot compute this policy"
+def _conflict(items: Iterable[tuple[Origin, Item]]) -> str:
+    """semantics 49: HTTP and DNS rules for one peer selector on one TCP port make the agent refuse the endpoint's whole policy
+    (pkg/policy/l4.go, `PerSelectorPolicy`); for different selectors they stand side by side."""
+    met: dict[tuple[PeerSelector, int, int, str], dict[str, Origin]] = defaultdict(dict)
+    for origin, item in items:
+        kind = "" if item.l7 is None else "HTTP" if item.l7.http else "DNS" if item.l7.dns else ""
+        if not kind:
+            continue
+        for selector, spec in product(_EVERYBODY if item.peers is None else item.peers, item.ports or ()):
+            if Protocol.TCP in spec.protocols:
+                met[selector, spec.first, spec.last, spec.name].setdefault(kind, origin)
+    for found in met.values():
+        if len(found) > 1:
+            one, other = (f"{kind} ({origin})" for kind, origin in sorted(found.items()))
+            return f"{one} and {other} rules for one peer on one port: the agent cannot compute this policy"
     return ""
+
+
+_EVERYBODY = (EntitySelector(Entity.ALL),)
