@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any
 
@@ -37,15 +37,18 @@ def cidrs_at_insiders(written: Written, context: Context) -> Iterator[Trap]:
                 network = _network(text)
                 if network is None or not network.prefixlen:
                     continue
-                inside = context.cluster.inside(network, [each for each in map(_network, excepts) if each is not None])
-                if inside:
-                    yield _aimed(inside, path, item.prefix)
+                first, number = context.cluster.inside(
+                    network, [each for each in map(_network, excepts) if each is not None]
+                )
+                if number:
+                    yield _aimed(first, number, path, item.prefix)
 
 
-def _aimed(inside: Sequence[tuple[str, str]], path: str, prefix: str) -> Trap:
-    ip, what = inside[0]
-    more = f" and {len(inside) - 1:,} more" if len(inside) > 1 else ""
-    message = f"{ip} ({what}){more} in this prefix: CIDR rules match only what is outside the cluster, not pods, nodes or services"
+def _aimed(first: str, number: int, path: str, prefix: str) -> Trap:
+    more = f" and {number - 1:,} more" if number > 1 else ""
+    message = (
+        f"{first}{more} in this prefix: CIDR rules match only what is outside the cluster, not pods, nodes or services"
+    )
     hint = f"choose pods by label ({prefix}Endpoints) and nodes by entity (host, remote-node, kube-apiserver)"
     return Trap("cidr-inside", path, message, hint)
 

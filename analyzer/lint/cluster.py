@@ -37,15 +37,31 @@ class Cluster:
         }
         named = {**services, **pods, **dict.fromkeys(nodes, "node")}
         found = [(ip_address(text), what) for text, what in sorted(named.items()) if is_address(text)]
+        self._asked: dict[tuple[Network, ...], tuple[str, int]] = {}
         self._sorted = {
             version: sorted((int(ip), str(ip), what) for ip, what in found if ip.version == version)
             for version in (4, 6)
         }
 
-    def inside(self, network: Network, excepts: Sequence[Network]) -> list[tuple[str, str]]:
-        """The known addresses in `network` and in none of `excepts`, each with what it belongs to."""
+    def inside(self, network: Network, excepts: Sequence[Network]) -> tuple[str, int]:
+        """The first known address in `network` and in none of `excepts`, with what it belongs to, and how many there are."""
+        if (network, *excepts) not in self._asked:
+            self._asked[network, *excepts] = self._inside(network, excepts)
+        return self._asked[network, *excepts]
+
+    def _inside(self, network: Network, excepts: Sequence[Network]) -> tuple[str, int]:
         known = self._sorted[network.version]
-        start = bisect_left(known, (int(network.network_address), "", ""))
-        end = bisect_left(known, (int(network.broadcast_address) + 1, "", ""))
-        holes = [each for each in excepts if each.version == network.version]
-        return [(ip, what) for _, ip, what in known[start:end] if not any(ip_address(ip) in hole for hole in holes)]
+        start, end = _span(known, network)
+        left = set(range(start, end)).difference(
+            *(range(*_span(known, each)) for each in excepts if each.version == network.version)
+        )
+        if not left:
+            return "", 0
+        _, ip, what = known[min(left)]
+        return f"{ip} ({what})", len(left)
+
+
+def _span(known: Sequence[tuple[int, str, str]], network: Network) -> tuple[int, int]:
+    """The first address in `network`, and the first after it."""
+    first, last = int(network.network_address), int(network.broadcast_address)
+    return bisect_left(known, (first, "", "")), bisect_left(known, (last + 1, "", ""))

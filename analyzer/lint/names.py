@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from analyzer.lint.finding import Trap
+from analyzer.lint.lookups import Lookups
 from analyzer.lint.selectors import names_namespace, peer_selectors
 from analyzer.lint.written import Context, Spec, Written, listed, mapping
 from analyzer.model.identity import Entity
 from analyzer.model.l4 import Protocol
 from analyzer.model.labels import NAMESPACE_KEY, NAMESPACE_LABEL_PREFIX, Label, Labels
-from analyzer.policy.model import Action, DnsRule, Item, PortSpec, Rule, Section
+from analyzer.policy.model import Action, DnsRule, Item, PortSpec, Section
 from analyzer.policy.selector import (
     EntitySelector,
     FqdnSelector,
     LabelSelector,
     PeerSelector,
-    Requirement,
     ServiceSelector,
     fqdn_pattern,
 )
@@ -46,29 +45,6 @@ _HINT = (
 )  # fmt: skip
 
 
-class _Lookups(NamedTuple):
-    """What subjects with these requirements may ask DNS for; the DNS proxy learns from what has `names`."""
-
-    host: bool
-    needs: tuple[Requirement, ...]
-    names: tuple[DnsRule, ...]
-
-    def selects(self, labels: Labels) -> bool:
-        """Whether an endpoint with these labels is a subject."""
-        return LabelSelector(self.needs).matches(labels)
-
-
-def _lookups(context: Context) -> list[_Lookups]:
-    found: dict[tuple[bool, tuple[Requirement, ...]], set[DnsRule]] = {}
-    for written in context.policies:
-        for rule in written.policy.rules:
-            items = [each for each in rule.items if each.section is Section.EGRESS and _is_dns(each)]
-            if items:
-                names = found.setdefault((rule.host, rule.subject.requirements), set())
-                names.update(name for item in items if item.l7 for name in item.l7.dns)
-    return [_Lookups(host, needs, tuple(sorted(names))) for (host, needs), names in found.items()]
-
-
 def _is_dns(item: Item) -> bool:
     """Whether the item lets its subject look names up: port 53 to whomever, or every port to the cluster's DNS."""
     if item.peers == ():
@@ -87,38 +63,12 @@ def _is_resolver(peer: PeerSelector) -> bool:
     return isinstance(peer, LabelSelector) and peer.matches(_RESOLVER)
 
 
-def _meeting(rule: Rule, lookups: Sequence[_Lookups], context: Context) -> list[_Lookups]:
-    """What lets every subject of `rule` look up names: surely, as it selects all that `rule` can select, or at least all
-    pods that are known."""
-    found = [each for each in lookups if each.host == rule.host and _covers(each.needs, rule.subject.requirements)]
-    if found or context.inventory is None:
-        return found
-    pods = [each.labels for each in context.inventory.endpoints if rule.subject.matches(each.labels)]
-    meeting = [each for each in lookups if any(map(each.selects, pods))]
-    return meeting if pods and all(any(each.selects(pod) for each in meeting) for pod in pods) else []
-
-
-def _covers(needs: Sequence[Requirement], asked: Sequence[Requirement]) -> bool:
-    return all(any(_implies(each, need) for each in asked) for need in needs)
-
-
-def _implies(one: Requirement, other: Requirement) -> bool:
-    """Whether labels that fulfil `one` surely fulfil `other`."""
-    if one == other:
-        return True
-    if one.key != other.key or other.source not in (one.source, "any") or one.operator.negated:
-        return False
-    if other.operator.exists or one.operator.exists:
-        return other.operator.exists and not other.operator.negated
-    return not any((value in other.values) == other.operator.negated for value in one.values)
-
-
 def unlearned_names(policies: Sequence[Written], context: Context) -> Iterator[tuple[Written, Trap]]:
     """toFQDNs allows the addresses that the DNS proxy saw in answers: without a DNS rule it sees none (docs/semantics.md 51)."""
-    lookups = [each for each in _lookups(context) if each.names]
+    lookups = Lookups(policies, _is_dns, context.inventory, named=True)
     for written in policies:
         for spec in written.specs:
-            known = _meeting(spec.rule, lookups, context)
+            known = lookups.of(spec.rule)
             for item in spec.items():
                 for index, name in enumerate(listed(item.body.get("toFQDNs"))):
                     path = f"{item.path}.toFQDNs[{index}]"
@@ -146,7 +96,7 @@ def _asked(text: str, rule: DnsRule) -> bool:
 
 def egress_without_dns(policies: Sequence[Written], context: Context) -> Iterator[tuple[Written, Trap]]:
     """Egress is denied by default and something with a name is allowed, but no DNS: clients find nobody."""
-    lookups = _lookups(context)
+    lookups = Lookups(policies, _is_dns, context.inventory)
     for written in policies:
         for spec in written.specs:
             items = [each for each in spec.rule.items if each.section is Section.EGRESS]
@@ -154,7 +104,7 @@ def egress_without_dns(policies: Sequence[Written], context: Context) -> Iterato
                 continue
             if any(listed(item.body.get("toFQDNs")) for item in spec.items()) or _is_resolver_itself(spec):
                 continue
-            if not _meeting(spec.rule, lookups, context):
+            if not lookups.of(spec.rule):
                 message = "egress is denied by default and no rule allows DNS: these pods cannot look up whom they may talk to"
                 yield written, Trap("egress-without-dns", f"{spec.path}.egress", message, _ALLOW_HINT)
 
