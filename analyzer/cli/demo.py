@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 if TYPE_CHECKING:
-    from analyzer.model.edge import EdgeTable
+    from analyzer.model.edge import Edge, EdgeTable
     from analyzer.recommend import Proposal
+    from analyzer.report.model import Report
 
 __all__ = ["command"]
 
 FOLDER = Path("hubble-demo")
 EXAMPLE_LINES = 60
+STEPS = 5
+SHOWN = "shop"
+"""The namespace that the screen shows; the files have them all."""
+BROKEN = 4
+"""Rows per table of what would break."""
 
 
 @click.command("demo", short_help="See all of it work; needs no cluster and no network.")
@@ -42,15 +48,33 @@ def command(output_dir: Path, seed: int) -> None:
     click.echo("Demo: from Hubble's flow logs to least-privilege network policies. Needs no cluster and no network.\n")
     table = _observed(seed, store)
     show(Report("observation", "", (coverage_section(table.coverage),)), narration=True)
-    _step(3, "Who talks to whom, and what became of it", f"{called()} graph {store}")
     edges = settle(table)
-    show(Report("graph", "", (graph_section(service_graph(edges)),)), narration=True)
+    _step(
+        3, f"Who talks to whom in the namespace {SHOWN}, and what became of it", f"{called()} graph {store} -n {SHOWN}"
+    )
+    shown = [edge for edge in edges if SHOWN in (edge.source.namespace, edge.destination.namespace)]
+    show(Report("graph", "", (graph_section(service_graph(shown)),)), narration=True)
     _step(4, "Policies that allow this traffic and nothing else", f"{called()} recommend {store} -d {policies}")
     proposal = recommend(edges)
     save_proposal(policies, proposal.manifests(), proposal_report(proposal, table.coverage))
     show(Report("summary", "", proposal_summary(proposal, table.coverage).sections[1:]), narration=True)
     _example(proposal, policies)
+    _step(5, "What would break if they were applied", f"{called()} diff {store} --policies {policies}")
+    show(_judged(edges, proposal), narration=True)
     _next(store, policies, called())
+
+
+def _judged(edges: Sequence[Edge], proposal: Proposal) -> Report:
+    """What the policy engine says the proposal would do to the traffic it was made from."""
+    from analyzer.diff import compare
+    from analyzer.inventories import from_edges
+    from analyzer.policy import parse
+    from analyzer.report.diff import diff_report
+    from analyzer.simulate import observed, simulate
+
+    known = from_edges(edges)
+    policies = [parse(document, known.options) for document in proposal.documents()]
+    return diff_report(compare(observed(edges), simulate(edges, policies, known)), {}, limit=BROKEN)
 
 
 def _observed(seed: int, where: Path) -> EdgeTable:
@@ -93,7 +117,7 @@ def _traffic(seed: int) -> Iterable[Any]:
 
 
 def _step(number: int, title: str, instead: str = "") -> None:
-    click.echo(click.style(f"\n[{number}/4] {title}", bold=True))
+    click.echo(click.style(f"\n[{number}/{STEPS}] {title}", bold=True))
     if instead:
         click.echo(
             f"      the same for your own cluster: {instead}" if number == 2 else f"      the same by hand: {instead}"
@@ -119,8 +143,18 @@ def _next(store: Path, policies: Path, name: str) -> None:
     for words, line in (
         ("Read what was recommended, refused and why", f"less {policies}/REPORT.md"),
         ("Draw the graph", f"{name} graph {store} -o mermaid"),
-        ("Reach Hubble Relay of your own cluster", "kubectl -n kube-system port-forward service/hubble-relay 4245:80"),
-        ("Collect its traffic, for some days; Ctrl-C ends it", f"{name} observe --follow --store flows.db"),
+        (
+            "Ask why one may not talk to another",
+            f"{name} explain {store} -p {policies} --from shop/frontend --to shop/db",
+        ),
+        (
+            "Collect your own cluster's traffic for some days, through a port-forward; Ctrl-C ends it",
+            f"{name} observe -P --follow --store flows.db",
+        ),
         ("Get its policies as files; nothing is applied", f"{name} recommend flows.db -d policies"),
+        (
+            "See what they would break, and let that gate your pull requests",
+            f"{name} diff flows.db -p policies -o markdown",
+        ),
     ):
         click.echo(f"  {words}:\n    {line}")

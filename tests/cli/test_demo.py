@@ -33,8 +33,9 @@ def test_the_demo_from_server_to_policies(tmp_path: Path) -> None:
     for document in load([str(tmp_path / "one" / "policies")]):
         schema.validate(document.data)
     for edge in truth(CLUSTER).accepted:
-        assert edge.source in first.output
-    for command in ("graph", "recommend", "observe"):
+        assert "shop/" not in f"{edge.source} {edge.destination}" or edge.source in first.output
+    assert "None of" in first.output.split("What would break")[1]
+    for command in ("graph", "explain", "observe", "recommend", "diff"):
         assert f"{command} " in first.output.split("What to type next")[1]
 
     again = CliRunner().invoke(cli, ["demo", "-d", str(tmp_path / "two")])
