@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from analyzer.inventories import from_manifests
-from analyzer.lint import Finding, Severity, lint
+from analyzer.lint import RULES, Finding, Severity, lint
 from analyzer.manifests import Document, parse
 from analyzer.model.inventory import Inventory
 from tests.strategies import policies
@@ -130,6 +130,11 @@ def test_a_trap_and_no_other_is_told(document: Doc, rule: str, field: str) -> No
     assert (finding.severity, finding.refused_by) == (Severity.WARNING, "")
     assert finding.message
     assert finding.hint
+
+
+def test_every_rule_has_its_sentence() -> None:
+    told = {rule for _, rule, _ in TRAPS}
+    assert told | {"cidr-inside", "refused-by-agent", "refused-by-schema", "replaced", "unknown-field"} == set(RULES)
 
 
 HARMLESS: list[Doc] = [

@@ -39,6 +39,7 @@ def command(paths: tuple[str, ...], inventory: tuple[str, ...], ignore: tuple[st
     from analyzer.report.lint import lint_report
 
     check_stdin(paths, inventory)
+    _known(ignore)
     failed: list[ManifestError] = []
     around = list(load(inventory, on_error=failed.append))
     known = from_manifests(each.data for each in around) if inventory else None
@@ -47,6 +48,16 @@ def command(paths: tuple[str, ...], inventory: tuple[str, ...], ignore: tuple[st
     if failed:
         raise ManifestError(_unreadable(failed), hint="the rest was checked; mend what is named above")
     finish(False, findings=bool(linted.findings))
+
+
+def _known(rules: Sequence[str]) -> None:
+    """Raise UsageError for a rule that is none: leaving it out would do nothing."""
+    from analyzer.errors import UsageError
+    from analyzer.lint import RULES
+
+    for rule in rules:
+        if rule not in RULES:
+            raise UsageError(f"--ignore {rule}: no such rule", hint=f"the rules are {', '.join(RULES)}")
 
 
 def _unreadable(failed: Sequence[Exception]) -> str:

@@ -51,14 +51,10 @@ def _row(each: Finding) -> Row:
 
 
 def _notes(linted: Linted) -> tuple[str, ...]:
-    others = _others(linted.others)
-    return (
-        (f"Passed over, as they are no policies: {others}.",)
-        if others
-        else ()
-        if linted.findings
-        else ("No findings.",)
-    )
+    found = [] if linted.policies else ["There is no policy in there."]
+    if linted.others:
+        found.append(f"Passed over, as they are no policies: {_others(linted.others)}.")
+    return tuple(found or ([] if linted.findings else ["No findings."]))
 
 
 def _others(others: Mapping[str, int]) -> str:
