@@ -12,7 +12,7 @@ from analyzer.model.edge import Edge, EdgeKey, Endpoint, Side, Status
 from analyzer.model.flow import Verdict
 from analyzer.model.identity import WORLD, Entity, entities
 from analyzer.model.inventory import Inventory
-from analyzer.model.labels import Labels
+from analyzer.model.labels import CLUSTER_KEY, Label, Labels
 from analyzer.model.perspective import policy_labels, seen_from
 from analyzer.policy import (
     HttpRequest,
@@ -91,8 +91,12 @@ Outcomes = Mapping[EdgeKey, EdgeOutcome]
 
 
 def peer_of(endpoint: Endpoint, names: Iterable[str], inventory: Inventory) -> Peer:
-    """The engine's view of an edge's end. In a dual-stack cluster the world is one of two entities, by address family."""
+    """The engine's view of an edge's end: with the cluster where the record left it out, and in a dual-stack cluster the world as
+    one of two entities, by address family."""
     labels, address = policy_labels(endpoint), endpoint.address.partition("/")[0]
+    if endpoint.namespace and labels and not entities(labels) and labels.get(CLUSTER_KEY, "k8s") is None:
+        home = endpoint.cluster or inventory.options.cluster_name
+        labels = Labels.of([*labels, Label("k8s", CLUSTER_KEY, home)])
     if inventory.options.ipv6 and Entity.WORLD in entities(labels) and family(address):
         kept = (label for label in labels if label.key not in WORLD)
         labels = Labels.of([*kept, f"reserved:world-ipv{family(address)}"])

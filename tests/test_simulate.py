@@ -13,7 +13,7 @@ from analyzer.model.edge import ActivityKey, Edge, EdgeKey, EdgeStats, Endpoint,
 from analyzer.model.flow import DropReason, EventKind, Verdict
 from analyzer.model.inventory import AgentOptions, Inventory
 from analyzer.model.l4 import L4, Protocol
-from analyzer.model.labels import CLUSTER_KEY
+from analyzer.model.labels import CLUSTER_KEY, Labels
 from analyzer.policy import Policy, parse
 from analyzer.simulate import Outcomes, Result, SideOutcome, observed, simulate
 from tests.oracle.engine import decide_between
@@ -240,3 +240,15 @@ def test_the_record_names_the_policy_that_denied() -> None:
     (outcome,) = observed([seen]).values()
     assert outcome.ingress.rules == ("CiliumNetworkPolicy shop/no",)
     assert "explicit deny" in outcome.ingress.reason
+
+
+def test_a_pod_without_a_cluster_label_belongs_to_its_cluster() -> None:
+    """Selectors are scoped to the local cluster; label filters may have kept that label, and the namespace's, out of the record."""
+    bare = [Endpoint(Labels.of([f"k8s:app={app}"]), "shop", "default") for app in ("cart", "redis")]
+    policy = cnp(subject={"app": "redis"}, ingress=[{"fromEndpoints": [{"matchLabels": {"app": "cart"}}]}])
+    (outcome,) = simulate([edge(*bare, "80/TCP")], [policy], Inventory()).values()
+    assert outcome.ingress.result is Result.ALLOWED
+    assert outcome.ingress.rules == ("CiliumNetworkPolicy shop/p ingress[0]",)
+    other = bare[0]._replace(cluster="west")
+    (outcome,) = simulate([edge(other, bare[1], "80/TCP")], [policy], Inventory()).values()
+    assert outcome.ingress.result is Result.DENIED

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from analyzer.cli.reading import Found
     from analyzer.cluster import ClusterOptions
     from analyzer.model.inventory import Inventory
+    from analyzer.recommend import Proposal
 
 __all__ = ["command"]
 
@@ -46,6 +47,10 @@ FORMATS = ("yaml", "table", "wide", "json", "markdown")
     help="Manifests of the cluster (kubectl get pods,namespaces,services -A -o yaml), or the word cluster: "
     "selectors then also keep silent pods apart.",
 )  # fmt: skip
+@click.option(
+    "--force", is_flag=True, panel=OUTPUT,
+    help="Write the policies even if the check finds that they would drop traffic they were made to allow.",
+)  # fmt: skip
 @details_policies
 @shapes_policies
 @reads_flows
@@ -56,6 +61,7 @@ def command(
     include_verdicts: tuple[str, ...],
     only_namespace: tuple[str, ...],
     inventory: tuple[str, ...],
+    force: bool,
     shape: Shape,
     detail: Detail,
 ) -> None:
@@ -82,6 +88,12 @@ def command(
     )
     options = detail.options(options)
     proposal = recommend(found.edges, known, options)
+    unsound = breaks(proposal, found, known)
+    if unsound and not force:
+        note(
+            "Nothing was written. This is a fault of the analyzer: please report it; --force writes the policies anyway."
+        )
+        finish(found.interrupted, findings=True)
     proposal, documents = shaped(proposal, shape)
     full = proposal_report(proposal, found.coverage)
     if output_dir is not None:
@@ -94,7 +106,20 @@ def command(
     show(proposal_summary(proposal, found.coverage, next_steps(output_dir)), err=True)
     if found.interrupted:
         note("Interrupted: these policies fit only what was read until then.")
-    finish(found.interrupted)
+    finish(found.interrupted, findings=unsound)
+
+
+def breaks(proposal: Proposal, found: Found, known: Inventory) -> bool:
+    """Whether the engine says that the proposal would drop accepted traffic; what exactly is told on standard error."""
+    from analyzer.cli.output import show
+    from analyzer.report.model import Report
+    from analyzer.report.verify import unsound_section
+    from analyzer.verify import check_proposal
+
+    checked = check_proposal(proposal, found.edges, known)
+    if not checked.sound:
+        show(Report("unsound", "", (unsound_section(checked),)), err=True)
+    return not checked.sound
 
 
 def inventory_of(found: Found, manifests: Sequence[str], cluster: ClusterOptions) -> Inventory:

@@ -10,13 +10,13 @@ from analyzer.errors import PolicyError
 from analyzer.model.edge import Edge, Endpoint, Side
 from analyzer.model.identity import entities
 from analyzer.model.inventory import Inventory
-from analyzer.model.perspective import home_cluster, policy_labels, seen_from
+from analyzer.model.perspective import home_cluster, seen_from
 from analyzer.model.workload import workload_name
 from analyzer.policy import Origin, Policy, PolicyRef, compile_policies, parse
 from analyzer.policy.model import Action, Rule
 from analyzer.policy.resolve import RuleIndex
 from analyzer.recommend.policies import safe_name
-from analyzer.simulate import Result, Simulation
+from analyzer.simulate import Result, Simulation, peer_of
 from analyzer.suggest.fields import Need, NotExpressible, cilium_item, kubernetes_item, selector
 from analyzer.suggest.misses import Miss, near_misses, other_subjects
 from analyzer.suggest.workloads import Workloads
@@ -97,7 +97,7 @@ class Adviser:
         return (*near, *other_subjects(self._index.rules, selecting, edge, side, self._inventory))
 
     def _selecting(self, near: Endpoint) -> Rules:
-        return self._index.selecting(policy_labels(near), host_labels=self._inventory.host_labels)
+        return self._index.selecting(peer_of(near, (), self._inventory).labels, host_labels=self._inventory.host_labels)
 
     def _denies(self, rules: Rules, edge: Edge, side: Side) -> bool:
         # Only what selects this side can change its answer: a few rules, however many policies there are.

@@ -9,12 +9,11 @@ from typing import NamedTuple
 from analyzer.model.edge import Edge, Side
 from analyzer.model.inventory import Inventory
 from analyzer.model.labels import Labels
-from analyzer.model.perspective import policy_labels
 from analyzer.policy import Origin, Policy, PolicyRef, compile_policies
 from analyzer.policy.model import Action, Item, Rule
 from analyzer.policy.selector import LabelSelector, Requirement
 from analyzer.policy.words import labels_in_words, peers_in_words, ports_in_words, requirement_in_words
-from analyzer.simulate import Result, Simulation
+from analyzer.simulate import Result, Simulation, peer_of
 
 __all__ = ["Miss", "near_misses", "other_subjects"]
 
@@ -44,7 +43,7 @@ def near_misses(
     for part in _parts(rules, edge, side, inventory):
         if part.peer == part.port:
             continue
-        labels = policy_labels(edge.destination if side is Side.SOURCE else edge.source)
+        labels = peer_of(edge.destination if side is Side.SOURCE else edge.source, (), inventory).labels
         distance, words = (0, _port_words(part)) if part.peer else _peer_words(part, edge, labels)
         found.append((distance, Miss(_origin(part), words)))
     return tuple(dict.fromkeys(miss for _, miss in sorted(found)))
@@ -103,11 +102,11 @@ def other_subjects(
     inventory: Inventory,
 ) -> tuple[Miss, ...]:  # fmt: skip
     """The allow rules that cover the edge but are about another workload, which differs in one label only."""
-    own = edge.source if side is Side.SOURCE else edge.destination
+    labels = peer_of(edge.source if side is Side.SOURCE else edge.destination, (), inventory).labels
     known = {(ref, rule.spec) for ref, rule in selecting}
     found = []
     for ref, rule in rules:
-        failing = [each for each in rule.subject.requirements if not each.holds(policy_labels(own))]
+        failing = [each for each in rule.subject.requirements if not each.holds(labels)]
         if (ref, rule.spec) in known or len(failing) != 1 or len(rule.subject.requirements) < 2:
             continue
         everyone = replace(rule, subject=LabelSelector())

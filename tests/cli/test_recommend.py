@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,25 @@ def test_granularity_and_directions_per_namespace(flows: Path) -> None:
     assert "no level of detail" in run("recommend", flows, "--granularity", "shop=pod/port", code=2).stderr
     assert "no direction" in run("recommend", flows, "--directions", "up", code=2).stderr
     assert "names no namespace" in run("recommend", flows, "--directions", "=both", code=2).stderr
+
+
+def test_a_proposal_that_would_break_something_is_not_written(flows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recommender is made to forget the rules on one port; the engine notices."""
+    from analyzer.recommend import proposal
+
+    def forgetful(draft: Any) -> Any:
+        kept = tuple(rule for rule in draft.rules if all(l4.port != 6379 for l4 in rule.ports))
+        return replace(draft, rules=kept)
+
+    passes = [*proposal.PASSES]
+    passes.insert(next(n for n, each in enumerate(passes) if each.__name__ == "policies"), forgetful)
+    more = [*shop(), *(exported("x", "redis", 1, reply=reply) for reply in (False, True))]
+    write_lines(flows, more)
+    monkeypatch.setattr(proposal, "PASSES", tuple(passes))
+    result = run("recommend", flows, "-d", "out", code=1)
+    assert "shop/cart" in result.stderr
+    assert "shop/redis" in result.stderr
+    assert "--force" in result.stderr
+    assert not Path("out").exists()
+    run("recommend", flows, "-d", "out", "--force", code=1)
+    assert Path("out/shop/redis.yaml").exists()
