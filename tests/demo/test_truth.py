@@ -114,7 +114,9 @@ def _in_any_case(known: Truth, edge: TrueEdge) -> bool:
     )
     # The API server of this cluster runs on a remote node, so whoever lets in remote nodes lets it in.
     remote_node = edge.source == "kube-apiserver" and edge._replace(source="remote-node") in known.accepted
-    return resolution or remote_node or edge.source == "host"
+    # Of clients by the thousand the rule says world, and so lets in every other outside peer.
+    crowd = isinstance(known.parties.get(edge.source), Outside) and edge._replace(source="world") in known.accepted
+    return resolution or remote_node or crowd or edge.source == "host"
 
 
 @EVERY_CLUSTER
