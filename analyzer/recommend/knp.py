@@ -13,8 +13,9 @@ from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.labels import NAMESPACE_KEY, NAMESPACE_LABEL_PREFIX
 from analyzer.recommend.draft import Note, PolicyDraft, RuleDraft, Topic
+from analyzer.recommend.evidence import marked, summary
 from analyzer.recommend.proposal import Proposal
-from analyzer.recommend.render import manifest, policy
+from analyzer.recommend.render import policy
 
 __all__ = ["Loss", "LossKind", "network_policies", "network_policy", "with_losses"]
 
@@ -58,7 +59,7 @@ def network_policies(proposal: Proposal) -> tuple[tuple[Document, ...], tuple[Lo
         made, lost = network_policy(policy(draft), draft)
         losses.extend(lost)
         if made is not None:
-            header = (*manifest(draft).header, *map(str, lost))
+            header = marked([*summary(draft), *map(str, lost)])
             documents.append(Document(made, draft.path, header=header))
     return tuple(documents), tuple(losses)
 

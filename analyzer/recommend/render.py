@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from analyzer.manifests import Document
-from analyzer.model.edge import Edge
 from analyzer.model.flow import Direction
 from analyzer.model.l4 import ICMP_FAMILY, L4
 from analyzer.model.labels import CLUSTER_KEY, NAMESPACE_KEY
@@ -22,6 +20,7 @@ from analyzer.recommend.draft import (
     RuleDraft,
     Selection,
 )
+from analyzer.recommend.evidence import marked, summary
 
 __all__ = ["MANAGED_BY", "manifest", "policy", "visibility_manifest"]
 
@@ -48,14 +47,14 @@ def policy(draft: PolicyDraft) -> dict[str, Any]:
 
 def manifest(draft: PolicyDraft) -> Document:
     """The policy as a document, with its path and a summary of its evidence."""
-    return Document(policy(draft), draft.path, header=_header(draft))
+    return Document(policy(draft), draft.path, header=marked(summary(draft)))
 
 
 def visibility_manifest(draft: PolicyDraft) -> Document:
     """The policy that shows names and requests, as a document. It closes no direction, whatever else is applied."""
     made = policy(draft)
     made["spec"] = {"enableDefaultDeny": {"ingress": False, "egress": False}, **made["spec"]}
-    return Document(made, draft.path, header=_VISIBILITY)
+    return Document(made, draft.path, header=marked(_VISIBILITY))
 
 
 _VISIBILITY = (
@@ -112,43 +111,3 @@ def _selector(selection: Selection, scope: dict[str, str] | None = None) -> dict
     if selection.absent:
         found["matchExpressions"] = [{"key": key, "operator": "DoesNotExist"} for key in selection.absent]
     return found
-
-
-def _header(draft: PolicyDraft) -> tuple[str, ...]:
-    key = draft.subject.key
-    edges = {edge.key: edge for rule in draft.rules for edge in rule.evidence}
-    lines = [f"{key.namespace}/{', '.join(draft.subject.workloads)} in cluster {key.cluster or 'default'}"]
-    lines.append(_evidence(list(edges.values())))
-    for direction, section, _ in _SECTIONS:
-        rules = draft.section(direction)
-        if rules:
-            own = {edge.key for rule in rules for edge in rule.evidence}
-            lines.append(f"{section}: {_count(len(rules), 'rule')} from {_count(len(own), 'connection')}")
-        elif direction in draft.complete:
-            lines.append(f"{section}: nothing is missing, existing policies allow all that was seen")
-        elif direction in draft.unasked:
-            lines.append(f"{section}: left alone, as was asked for")
-        else:
-            lines.append(f"{section}: left alone, nothing to allow was seen")
-    if draft.refused:
-        lines.append(f"NOT allowed: {_count(draft.refused, 'accepted connection')} that no rule can hold")
-    return tuple(lines)
-
-
-def _evidence(edges: list[Edge]) -> str:
-    weight = sum(edge.weight for edge in edges)
-    times = [time for edge in edges for time in (edge.stats.first, edge.stats.last) if time > 0]
-    days = sorted({_day(min(times)), _day(max(times))}) if times else []
-    seen = f", seen {' to '.join(days)}" if days else ""
-    return f"evidence: {_count(len(edges), 'connection')}, {_count(weight, 'event')}{seen}"
-
-
-def _day(time: int) -> str:
-    try:
-        return datetime.fromtimestamp(time // 10**9, UTC).strftime("%Y-%m-%d")
-    except (OverflowError, ValueError, OSError):
-        return "unknown"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

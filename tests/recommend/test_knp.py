@@ -103,7 +103,7 @@ def test_losses_are_in_the_file_and_in_the_report() -> None:
     made = recommend([edge(CART, API_SERVER, "6443/TCP")])
     (document,), losses = network_policies(made)
     assert document.path == made.manifests()[0].path
-    assert "WIDER: egress 6443/TCP: any peer, since kube-apiserver has no name" in document.header
+    assert "  WIDER: egress 6443/TCP: any peer, since kube-apiserver has no name" in document.header
     assert [note.where for note in with_losses(made, losses).notes if note.topic is Topic.LOST] == ["shop/cart"]
 
 
