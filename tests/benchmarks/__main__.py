@@ -1,15 +1,21 @@
-"""``python -m tests.benchmarks [NAME...]``: run the benchmarks named, or all, and print what they measured."""
+"""``python -m tests.benchmarks [--quick] [NAME...]``: run the benchmarks named, or all, and print what they measured."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+
+from tests.benchmarks.measure import QUICK
 
 # Each module has `run()`, which prints its figures, and says in its docstring what they are.
 BENCHMARKS = ("reading", "engine")
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    names = [argument for argument in arguments if argument != "--quick"]
+    if len(names) < len(arguments):
+        os.environ[QUICK] = "1"
     unknown = sorted(set(names) - set(BENCHMARKS))
     if unknown:
         print(f"no such benchmark: {', '.join(unknown)} (there are: {', '.join(BENCHMARKS)})", file=sys.stderr)

@@ -1,0 +1,105 @@
+"""Reading: a file to its edge table, against json.loads alone over the same file; and the memory that takes, however much comes.
+
+The lines are generated, 1.6 KB each (`analyzer.demo.lines`). The file has as many lines as fit a page cache; the long runs get
+theirs from another process through a pipe, so that generating is not measured and nothing that long lies on the disk.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import zstandard
+
+from analyzer.demo.lines import lines
+from analyzer.pipeline import read
+from analyzer.settle import settle
+from analyzer.sources.decode import Decoder
+from analyzer.sources.jsonpb import FileSource
+from tests.benchmarks.measure import cpu_seconds, in_child, scaled
+
+__all__ = ["run"]
+
+SEED, EDGES = 1, 2_000
+FILE = 200_000
+"""Lines that are read from a file."""
+STREAMS = ((200_000, 0), (2_000_000, 0), (100_000, 100_000), (1_000_000, 1_000_000), (10_000_000, 10_000_000))
+"""Flows, and how many internet clients they come from (0: workloads of a cluster alone)."""
+
+
+def run() -> None:
+    """Print the figures: speed first, then memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        _speed(Path(folder))
+        for flows, clients in STREAMS:
+            _memory(Path(folder), scaled(flows), scaled(clients))
+
+
+def _speed(folder: Path) -> None:
+    count = scaled(FILE)
+    plain, packed = folder / "flows.log", {"gzip": folder / "flows.gz", "zstd": folder / "flows.zst"}
+    with plain.open("wb") as file:
+        file.writelines(lines(SEED, count, edges=EDGES))
+    size = plain.stat().st_size
+    print(f"{count:,} lines of {size / count:,.0f} bytes, {len(settle(read([FileSource([plain])]))):,} edges")
+    works: dict[str, Callable[[], object]] = {
+        "read the lines": lambda: _each_line(plain, len),
+        "json.loads": lambda: _each_line(plain, json.loads),
+        "decode to flows": lambda: _each_line(plain, Decoder().decode),
+        "file to edge table": lambda: read([FileSource([plain])]),
+    }
+    content = plain.read_bytes()
+    packed["gzip"].write_bytes(gzip.compress(content, 6))
+    packed["zstd"].write_bytes(zstandard.ZstdCompressor().compress(content))
+    del content
+    for name, path in packed.items():
+        works[f"{name} file to edge table"] = lambda path=path: read([FileSource([path])])  # type: ignore[misc]
+    # One after the other and round again, so that a slow moment of the machine meets all of them.
+    best = dict.fromkeys(works, float("inf"))
+    for _ in range(3):
+        for name, work in works.items():
+            best[name] = min(best[name], cpu_seconds(work, repeat=1))
+    for name, seconds in best.items():
+        ratio = best["json.loads"] / seconds
+        print(f"  {name:<25} {count / seconds:>11,.0f} flows per CPU-second, {ratio:5.2f} times json.loads")
+
+
+def _each_line(path: Path, work: Callable[[bytes], object]) -> None:
+    with path.open("rb") as file:
+        for line in file:
+            work(line)
+
+
+def _memory(folder: Path, flows: int, clients: int) -> None:
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(str(pipe), flows, clients))
+    writer.start()
+    try:
+        measured = in_child(_read, str(pipe))
+    finally:
+        writer.join()
+        pipe.unlink()
+    edges, records = measured.value
+    assert records == flows
+    what = f"from {clients:,} internet clients" if clients else "of a cluster"
+    print(
+        f"  {flows:>10,} flows {what}: peak {measured.peak:,.0f} MiB, {edges:,} edges, "
+        f"{flows / measured.cpu:,.0f} flows per CPU-second",
+        flush=True,
+    )
+
+
+def _write(pipe: str, flows: int, clients: int) -> None:
+    with open(pipe, "wb", buffering=1 << 20) as file:
+        file.writelines(lines(SEED, flows, edges=EDGES, clients=clients))
+
+
+def _read(pipe: str) -> tuple[int, int]:
+    table = read([FileSource([pipe])])
+    return len(settle(table)), table.coverage.records
