@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
 from analyzer.model.identity import WORLD, Entity, entities
-from analyzer.model.inventory import Inventory
+from analyzer.model.inventory import Inventory, ServiceInfo
 from analyzer.model.l4 import L4
 from analyzer.model.labels import CLUSTER_KEY, NAMESPACE_KEY, Labels
 
@@ -209,19 +209,18 @@ def matches(selector: PeerSelector, peer: Peer, inventory: Inventory) -> Match:
         case FqdnSelector():
             return _matches_fqdn(selector, peer, inventory)
         case NodeSelector(labels):
-            return _is_node(peer.labels) and labels.matches(_as_node(peer.labels))
+            return _is_local_node(peer.labels, inventory) and labels.matches(peer.labels)
         case ServiceSelector():
             return _matches_service(selector, peer, inventory)
         case UnknownSelector():
             return None
 
 
-def _is_node(labels: Labels) -> bool:
-    return bool(entities(labels) & {Entity.HOST, Entity.REMOTE_NODE})
-
-
-def _as_node(labels: Labels) -> Labels:
-    return Labels.of(label._replace(source="node") if label.source == "k8s" else label for label in labels)
+def _is_local_node(labels: Labels, inventory: Inventory) -> bool:
+    """Remote nodes of this cluster; the local host is none of them (semantics 62)."""
+    options = inventory.options
+    local = options.any_cluster or labels.get(CLUSTER_KEY, "k8s") in (None, options.cluster_name)
+    return local and Entity.REMOTE_NODE in entities(labels)
 
 
 def _matches_entity(entity: Entity, peer: Peer, inventory: Inventory) -> bool:
@@ -283,7 +282,10 @@ def _matches_cidr(network: Network, excepts: tuple[Network, ...], peer: Peer, in
     return (Entity.WORLD_IPV6 if network.version == 6 else Entity.WORLD_IPV4) in own
 
 
-def _matches_groups(selector: CidrGroupSelector, peer: Peer, inventory: Inventory) -> bool:
+def _matches_groups(selector: CidrGroupSelector, peer: Peer, inventory: Inventory) -> Match:
+    """A group that is missing among others chooses nothing; without any group here nobody knows what it holds (semantics 60)."""
+    if not inventory.cidr_groups:
+        return None if _matches_cidr(_EVERYTHING[":" in peer.ip], selector.excepts, peer, inventory) else False
     for group in inventory.cidr_groups:
         labels = Labels.of(f"cidrgroup:{key}={value}" for key, value in group.labels.items())
         chosen = group.name == selector.ref if selector.selector is None else selector.selector.matches(labels)
@@ -294,28 +296,34 @@ def _matches_groups(selector: CidrGroupSelector, peer: Peer, inventory: Inventor
     return False
 
 
+_EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+
+
 def _matches_service(selector: ServiceSelector, peer: Peer, inventory: Inventory) -> Match:
-    """pkg/policy/k8s/service.go: a Service with a selector stands for these pods in its namespace."""
-    known = False
-    for service in inventory.services:
-        if selector.namespace and service.namespace != selector.namespace:
-            continue
-        labels = Labels.of(f"k8s:{key}={value}" for key, value in service.labels.items())
-        if not (selector.labels.matches(labels) if selector.labels else service.name == selector.name):
-            continue
-        if not service.selector:
-            return None
-        known = True
-        wanted = {NAMESPACE_KEY: service.namespace, **service.selector}
-        if all(peer.labels.get(key, "k8s") == value for key, value in wanted.items()):
-            return True
-    return False if known else None
+    """A Service with a selector stands for these pods in its namespace, one without for addresses that only the cluster knows
+    (semantics 61; pkg/policy/k8s/service.go). Where no Service is chosen, the inventory may just not hold it."""
+    chosen = [service for service in inventory.services if _is_chosen(service, selector)]
+    if any(_serves(service, peer.labels) for service in chosen):
+        return True
+    addresses = any(not service.selector for service in chosen) and is_world(peer.labels)
+    return None if addresses or not chosen else False
+
+
+def _is_chosen(service: ServiceInfo, selector: ServiceSelector) -> bool:
+    if selector.namespace not in ("", service.namespace):
+        return False
+    if selector.labels is None:
+        return service.name == selector.name
+    return selector.labels.matches(Labels.of(f"k8s:{key}={value}" for key, value in service.labels.items()))
+
+
+def _serves(service: ServiceInfo, labels: Labels) -> bool:
+    wanted = {NAMESPACE_KEY: service.namespace, **service.selector}
+    return bool(service.selector) and all(labels.get(key, "k8s") == value for key, value in wanted.items())
 
 
 @lru_cache(maxsize=1024)
 def networks(cidrs: tuple[str, ...]) -> tuple[Network, ...]:
-    from ipaddress import ip_network
-
     found = []
     for cidr in cidrs:
         try:
