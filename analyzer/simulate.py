@@ -226,13 +226,16 @@ _UNDIRECTED = "nobody can tell which side is the client"
 _UNKNOWN = {
     "direction": SideOutcome(Result.UNDECIDED, reason=_UNDIRECTED),
     "labels": SideOutcome(Result.UNDECIDED, reason="the labels of one side are unknown (masked out of the record)"),
+    "identity": SideOutcome(Result.UNDECIDED, reason="an address of the cluster was seen without its pod's identity"),
 }
 
 
 def _what_is_missing(edge: Edge) -> str:
     if edge.status is Status.UNDIRECTED:
         return "direction"
-    return "" if all(end.labels or end.address for end in (edge.source, edge.destination)) else "labels"
+    if not all(end.labels or end.address for end in (edge.source, edge.destination)):
+        return "labels"
+    return "identity" if edge.stats.conflicting >= edge.weight > 0 else ""
 
 
 _RESULTS = {

@@ -157,7 +157,7 @@ def test_causes_are_found() -> None:
     assert (found.cluster, found.engine.result) == (Result.ALLOWED, Result.DENIED)
     (found,) = calibrated(verdicts((*DENIED, 1))).disagreements
     assert found.cause is Cause.NOT_SELECTED
-    unsure = verdicts((*ALLOWED, 1))
+    unsure = verdicts((*ALLOWED, 2))
     unsure.stats.conflicting = 1
     assert calibrated(unsure, CLOSE).disagreements[0].cause is Cause.UNSURE_RECORD
 

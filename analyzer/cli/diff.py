@@ -131,7 +131,12 @@ def compared(proposed: Policies, before: Policies | None) -> list[str]:
 
 def clusters(edges: Sequence[Edge], known: Inventory) -> list[str]:
     """A sentence if other clusters were observed, too: one set of policies belongs to one cluster."""
-    others = sorted({edge.cluster for edge in edges} - {known.options.cluster_name})
+    from analyzer.model.identity import is_outside
+    from analyzer.model.perspective import home_cluster
+
+    pods = ((edge, end) for edge in edges for end in (edge.source, edge.destination) if end.namespace)
+    homes = {home_cluster(edge, end) for edge, end in pods if not is_outside(end.labels)}
+    others = sorted(homes - {known.options.cluster_name})
     if not others:
         return []
     return [

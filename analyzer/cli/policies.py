@@ -106,6 +106,8 @@ def read_policies(files: Files, options: AgentOptions) -> Policies:
             by = "the CRD schema" if error.refused_by == "crd" else "the Cilium agent"
             problems.append(f"{_place(document)}: {kind} {_name(document)}: {error.message} (refused by {by})")
             continue
+        if policy.ref in found:
+            note(f"{policy.ref} is there twice: {_place(document)} counts, and not {places[policy.ref]}")
         found[policy.ref] = policy
         places[policy.ref] = _place(document)
     return Policies(tuple(found.values()), places, tuple(problems), others)

@@ -253,6 +253,14 @@ def test_a_list_and_other_kinds_beside_policies(flows: Path) -> None:
     assert result.stderr.count("Not taken") == 1
 
 
+def test_of_two_policies_of_one_name_the_later_counts_and_it_is_told(flows: Path) -> None:
+    write("p/a.yaml", policy(ingress=[rule("web", 8080)]))
+    write("p/b.yaml", BREAKING)
+    result = run("diff", flows, "-p", "p", code=1)
+    assert "1 of 4 edges would be dropped" in result.stdout
+    assert "CiliumNetworkPolicy shop/cart is there twice: p/b.yaml:1 counts, and not p/a.yaml:1" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
