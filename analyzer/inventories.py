@@ -123,7 +123,7 @@ def _namespace_labels(endpoints: Iterable[InventoryEndpoint]) -> dict[str, dict[
 
 
 def from_manifests(documents: Iterable[Mapping[str, Any]], cluster_name: str = "default") -> Inventory:
-    """Pods, workloads (those without pods are silent, not absent), namespaces, services and CIDR groups.
+    """Pods, workloads (those without pods are silent, not absent), namespaces, services, CIDR groups, and the agent's settings.
 
     Other kinds and fields of the wrong type are passed over: manifests are read as the API server writes them.
     """
@@ -138,8 +138,36 @@ def from_manifests(documents: Iterable[Mapping[str, Any]], cluster_name: str = "
         namespaces=dict(sorted(namespaces.items())),
         services=tuple(map(_service, sorted(found.get("Service", []), key=_key))),
         cidr_groups=tuple(map(_cidr_group, sorted(found.get("CiliumCIDRGroup", []), key=_key))),
-        options=AgentOptions(cluster_name=cluster_name),
+        options=_agent_options(found.get("ConfigMap", []), cluster_name),
     )
+
+
+def _agent_options(config_maps: Iterable[Mapping[str, Any]], cluster_name: str) -> AgentOptions:
+    """The settings that change verdicts, from the ConfigMap ``cilium-config`` (Cilium pkg/option/config.go names the keys)."""
+    options = AgentOptions(cluster_name=cluster_name)
+    for each in config_maps:
+        if _name(each) == "cilium-config":
+            data = _strings(each.get("data"))
+            known = {field: read(data[key]) for key, (field, read) in _SETTINGS.items() if key in data}
+            options = replace(options, **known)
+    return options
+
+
+def _is_true(text: str) -> bool:
+    return text.strip().lower() in ("true", "1", "t")
+
+
+_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "allow-localhost": ("allow_localhost", lambda text: "policy" if text == "policy" else "always"),
+    "enable-extended-ip-protocols": ("extended_protocols", _is_true),
+    "enable-host-firewall": ("host_firewall", _is_true),
+    "enable-ipv4": ("ipv4", _is_true),
+    "enable-ipv6": ("ipv6", _is_true),
+    "enable-node-selector-labels": ("node_selector_labels", _is_true),
+    "enable-policy": ("enforcement", lambda text: text if text in ("always", "never") else "default"),
+    "policy-cidr-match-mode": ("cidr_match_nodes", lambda text: "nodes" in text),
+    "policy-default-local-cluster": ("any_cluster", lambda text: not _is_true(text)),
+}
 
 
 def _pods(

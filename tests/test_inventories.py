@@ -7,6 +7,7 @@ from typing import Any
 from analyzer.aggregate import aggregate
 from analyzer.inventories import from_edges, from_manifests, merged
 from analyzer.model.flow import Detail
+from analyzer.model.inventory import AgentOptions
 from analyzer.model.l4 import L4, Protocol
 from analyzer.model.labels import Labels
 from analyzer.settle import settle
@@ -142,3 +143,38 @@ def test_pods_seen_with_fewer_labels_have_the_ports_that_their_manifests_declare
     }
     assert ports["web"] == {"web": L4(Protocol.TCP, 8080), "dns": L4(Protocol.UDP, 53)}
     assert ports["db"] is None
+
+
+def test_the_agents_settings_come_from_its_config_map() -> None:
+    data = {
+        "allow-localhost": "policy",
+        "enable-extended-ip-protocols": "true",
+        "enable-host-firewall": "true",
+        "enable-ipv6": "true",
+        "enable-node-selector-labels": "true",
+        "enable-policy": "always",
+        "policy-cidr-match-mode": "nodes",
+        "policy-default-local-cluster": "false",
+    }
+    config = {"kind": "ConfigMap", "metadata": {"name": "cilium-config"}, "data": data}
+    assert from_manifests([config], "one").options == AgentOptions(
+        allow_localhost="policy",
+        enforcement="always",
+        ipv6=True,
+        host_firewall=True,
+        node_selector_labels=True,
+        cidr_match_nodes=True,
+        extended_protocols=True,
+        any_cluster=True,
+        cluster_name="one",
+    )
+    plain = {
+        "allow-localhost": "auto",
+        "enable-policy": "default",
+        "enable-ipv6": "false",
+        "policy-cidr-match-mode": "",
+    }
+    for data in (plain, {}):
+        assert from_manifests([{**config, "data": data}], "one").options == AgentOptions(cluster_name="one")
+    other = {"kind": "ConfigMap", "metadata": {"name": "app"}, "data": {"enable-policy": "never"}}
+    assert from_manifests([other], "one").options == AgentOptions(cluster_name="one")
