@@ -260,6 +260,8 @@ def test_known_pods_tell_whether_rules_on_dns_meet() -> None:
 
 def test_one_object_twice() -> None:
     assert found(cnp(ingress=[{}]), cnp(ingress=[NEEDLESS]), cnp("q", ingress=[{}])) == [("replaced", "metadata.name")]
+    twice = [Document(cnp(ingress=[{}]), path) for path in ("a/x.yaml", "b/x.yaml", "b/y.yaml")]
+    assert [(each.rule, each.path) for each in lint(twice).findings] == [("replaced", "b/x.yaml")]
 
 
 def test_refusals_name_who_refuses_and_the_next_step() -> None:

@@ -20,9 +20,12 @@ def ignored_namespaces(written: Written, context: Context) -> Iterator[Trap]:
 
 
 def replaced(policies: Sequence[Written], context: Context) -> Iterator[tuple[Written, Trap]]:
-    """Of two objects with one kind, namespace and name, the one applied last is the only one (docs/semantics.md 58)."""
-    last: dict[PolicyRef, Written] = {written.ref: written for written in policies}
+    """Of two objects with one kind, namespace and name, the one applied last is the only one (docs/semantics.md 58).
+
+    In different folders they are meant for different clusters, or one is the other's overlay.
+    """
+    last: dict[tuple[PolicyRef, str], Written] = {(written.ref, written.folder): written for written in policies}
     for written in policies:
-        if last[written.ref] is not written and written.ref.name:
+        if last[written.ref, written.folder] is not written and written.ref.name:
             message = f"{written.ref} is there again further on: the one applied last replaces the other"
             yield written, Trap("replaced", "metadata.name", message, "give one of them another name")

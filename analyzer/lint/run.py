@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -65,7 +66,7 @@ def lint(documents: Iterable[Document], inventory: Inventory | None = None, arou
         found = validate(document.data, options)
         refused += [(document, each) for each in found]
         if not any(each.refused_by == "agent" for each in found):
-            taken.append((document, Written(document.data, parse(document.data, options))))
+            taken.append((document, _written(document, options)))
     nodes = node_addresses(each.data for each in around)
     known = Cluster(inventory, nodes) if inventory is not None else None
     traps = _traps(taken, Context([written for _, written in taken], inventory, known))
@@ -75,6 +76,10 @@ def lint(documents: Iterable[Document], inventory: Inventory | None = None, arou
     for document, trap in traps:
         told[id(document)].append(_warned(document, trap))
     return Linted(tuple(each for document in policies for each in told[id(document)]), len(policies), others)
+
+
+def _written(document: Document, options: AgentOptions) -> Written:
+    return Written(document.data, parse(document.data, options), os.path.dirname(document.path))
 
 
 def _traps(taken: Sequence[tuple[Document, Written]], context: Context) -> Iterator[tuple[Document, Trap]]:

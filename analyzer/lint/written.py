@@ -47,10 +47,11 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A document and its Policy."""
+    """A document and its Policy; `folder` is where its file lies."""
 
     document: Doc
     policy: Policy
+    folder: str = ""
 
     @property
     def ref(self) -> PolicyRef:

@@ -14,8 +14,8 @@ __all__ = ["lint_report"]
 _COLUMNS = (
     Column("severity", "Severity"),
     Column("path", "File"),
-    Column("document", "Document", number=True, wide=True),
-    Column("line", "Line", number=True),
+    Column("document", "Document", wide=True),
+    Column("line", "Line"),
     Column("policy", "Policy"),
     Column("field", "Field"),
     Column("rule", "Rule"),
