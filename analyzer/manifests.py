@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from analyzer.errors import ManifestError
+from analyzer.model.document import Document, Lines
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "Document", "dump", "load", "parse"]
 
@@ -53,19 +53,7 @@ _STRING_TAGS = ("tag:yaml.org,2002:str", "!")
 
 Problem = Callable[[ManifestError], None]
 Values = list[tuple[int, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One Kubernetes object. `path` is the file it came from (``-`` is standard input) or is meant for, `index` counts the
-    objects of that file from 0, `line` is where its document starts, from 1 (0 when it was not read). `header` is written as
-    comment lines above it."""
-
-    data: dict[str, Any]
-    path: str = ""
-    index: int = 0
-    line: int = 0
-    header: tuple[str, ...] = ()
+Read = Callable[[Lines | None], Values]
 
 
 class _Refused(Exception):
@@ -76,11 +64,14 @@ class _Refused(Exception):
         self.line = line
 
 
-def load(paths: Iterable[str | os.PathLike[str]], *, on_error: Problem | None = None) -> Iterator[Document]:
+def load(
+    paths: Iterable[str | os.PathLike[str]], *, on_error: Problem | None = None, lines: bool = False
+) -> Iterator[Document]:
     """Read files, folders (recursively, in sorted order) and ``-``: several documents per file, `List` kinds unpacked.
 
     What cannot be read is handed to `on_error` as a ManifestError that names the place, and the rest is still read, other
-    documents of the same file included. Without `on_error` the first such error is raised.
+    documents of the same file included. Without `on_error` the first such error is raised. With `lines`, documents know the
+    line of each field.
     """
     report = on_error or _raise
     for path in paths:
@@ -90,24 +81,25 @@ def load(paths: Iterable[str | os.PathLike[str]], *, on_error: Problem | None = 
             except ManifestError as error:
                 report(error)
                 continue
-            yield from parse(text, file, on_error=on_error)
+            yield from parse(text, file, on_error=on_error, lines=lines)
 
 
-def parse(text: str, path: str = "", *, on_error: Problem | None = None) -> Iterator[Document]:
-    """The objects in `text`; `path` only names the place. Errors as in `load`."""
+def parse(text: str, path: str = "", *, on_error: Problem | None = None, lines: bool = False) -> Iterator[Document]:
+    """The objects in `text`; `path` only names the place. Errors and `lines` as in `load`."""
     report = on_error or _raise
     place = path or "input"
     index = 0
     for line, read in _chunks(text, path):
+        marks = Lines(line) if lines else None
         try:
-            values = read()
+            values = read(marks)
         except _Refused as error:
             report(ManifestError(str(error), where=f"{place}:{line + error.line}"))
             continue
         for offset, value in values:
             for item in _objects(value):
                 if isinstance(item, dict):
-                    yield Document(item, path, index, line + offset)
+                    yield Document(item, path, index, line + offset, lines=marks)
                 else:
                     report(ManifestError("not a Kubernetes object", where=f"{place}:{line + offset}"))
                 index += 1
@@ -148,7 +140,7 @@ def _text(path: str) -> str:
         raise ManifestError(f"not UTF-8 at byte {error.start}", where=path) from None
 
 
-def _chunks(text: str, path: str) -> Iterator[tuple[int, Callable[[], Values]]]:
+def _chunks(text: str, path: str) -> Iterator[tuple[int, Read]]:
     """The documents of a file as (first line, how to read it). A `---` at the start of a line always separates documents, so
     a broken one does not spoil its neighbours."""
     if text.lstrip()[:1] in ("{", "["):
@@ -159,7 +151,7 @@ def _chunks(text: str, path: str) -> Iterator[tuple[int, Callable[[], Values]]]:
                 yield 1, partial(_refuse, error)
                 return
         else:
-            yield 1, lambda: values
+            yield 1, lambda _: values
             return
     starts = [0, *(match.start() for match in _SEPARATOR.finditer(text)), len(text)]
     line = 1
@@ -171,7 +163,7 @@ def _chunks(text: str, path: str) -> Iterator[tuple[int, Callable[[], Values]]]:
         line += chunk.count("\n")
 
 
-def _refuse(error: _Refused) -> Values:
+def _refuse(error: _Refused, marks: Lines | None) -> Values:
     raise error
 
 
@@ -237,10 +229,10 @@ def _bounded(value: Any, line: int) -> None:
 class _Frame:
     """A mapping or sequence that is being built. `size` counts the values inside, as often as they are used."""
 
-    __slots__ = ("anchor", "key", "merges", "size", "target")
+    __slots__ = ("anchor", "key", "key_line", "line", "merges", "size", "target")
 
-    def __init__(self, target: dict[str, Any] | list[Any], anchor: str | None) -> None:
-        self.target, self.anchor, self.size = target, anchor, 1
+    def __init__(self, target: dict[str, Any] | list[Any], anchor: str | None, line: int) -> None:
+        self.target, self.anchor, self.size, self.line, self.key_line = target, anchor, 1, line, line
         self.key: str | None = None
         self.merges: list[Any] = []
 
@@ -265,7 +257,8 @@ class _Frame:
 class _Builder:
     """Builds values from parser events: no recursion, so that neither depth nor aliases can exhaust anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, marks: Lines | None = None) -> None:
+        self.marks = marks
         self.done: list[Any] = []
         self.stack: list[_Frame] = []
         self.anchors: dict[str, tuple[Any, int]] = {}
@@ -281,11 +274,11 @@ class _Builder:
             if event.tag not in (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
                 raise _Refused(f"the tag {event.tag!a:.80} is not known", line)
             empty: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
-            self.stack.append(_Frame(empty, event.anchor))
+            self.stack.append(_Frame(empty, event.anchor, line))
         elif isinstance(event, yaml.CollectionEndEvent):
             frame = self.stack.pop()
             frame.finish(line)
-            self._value(frame.target, frame.size, frame.anchor, line, counted=True)
+            self._value(frame.target, frame.size, frame.anchor, frame.line, counted=True)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 raise _Refused(f"the alias {event.anchor!a:.80} points to nothing, or into itself", line)
@@ -309,9 +302,14 @@ class _Builder:
         frame = self.stack[-1]
         frame.size += size
         if isinstance(frame.target, dict) and frame.key is None:
-            frame.key = _key(value, line)
+            frame.key, frame.key_line = _key(value, line), line
             return
         value = str(value) if value is _MERGE else value
+        if self.marks is not None:
+            listed = isinstance(frame.target, list)
+            self.marks.put(
+                frame.target, len(frame.target) if listed else frame.key or "", line if listed else frame.key_line
+            )
         if isinstance(frame.target, list):
             frame.target.append(value)
         elif frame.key is not None:
@@ -325,8 +323,8 @@ def _key(value: Any, line: int) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _yaml(chunk: str, offset: int) -> Values:
-    builder = _Builder()
+def _yaml(chunk: str, offset: int, marks: Lines | None) -> Values:
+    builder = _Builder(marks)
     try:
         for event in yaml.parse(chunk, Loader=yaml.CSafeLoader):
             builder.feed(event)

@@ -38,6 +38,65 @@ def test_documents_know_their_place() -> None:
     assert {each.path for each in documents} == {"x.yaml"}
 
 
+PLACES = """# top
+kind: List
+items:
+- kind: A
+  spec: &spec
+    ingress:
+    - from: {a: 1,
+        b: 2}
+    - {}
+    "k8s:a.b": [x,
+      y]
+    k8s:a: 1
+---
+kind: B
+spec:
+
+  x: |
+    text
+  w: 1
+--- {kind: C, spec: 1}
+---
+kind: DList
+items:
+- spec: {x: 1}
+"""
+
+
+def test_documents_know_the_lines_of_their_fields() -> None:
+    a, b, c, d = parse(PLACES, "x.yaml", lines=True)
+    places = ["", "kind", "spec", "spec.ingress", "spec.ingress[0]", "spec.ingress[0].from.b", "spec.ingress[1]"]
+    assert [a.line_at(place) for place in places] == [2, 4, 5, 6, 7, 8, 9]
+    assert [a.line_at(f"spec.{place}") for place in ("k8s:a.b", "k8s:a.b[1]", "k8s:a", "gone", "ingress[7]")] == [
+        10,
+        11,
+        12,
+        5,
+        6,
+    ]
+    assert [b.line_at(place) for place in ("", "spec", "spec.x", "spec.w", "spec.w.z", "gone")] == [
+        14,
+        15,
+        17,
+        19,
+        19,
+        14,
+    ]
+    assert [c.line_at(place) for place in ("kind", "spec", "[0]", ".", "..", "]")] == [20] * 6
+    assert [d.line_at(place) for place in ("", "kind", "spec", "spec.x")] == [22, 22, 24, 24]
+
+
+def test_without_lines_the_line_of_the_document_is_known() -> None:
+    assert [each.line_at("spec.x") for each in parse(PLACES)] == [2, 14, 20, 22]
+    assert [each.line_at("a.b") for each in parse('{"a": {\n"b": 1}}\n{"a":\n{"b": 1}}', "x.json", lines=True)] == [
+        1,
+        3,
+    ]
+    assert Document({"a": 1}).line_at("a") == 0
+
+
 def test_lists_are_unpacked() -> None:
     text = "kind: List\napiVersion: v1\nitems: [{kind: A}, {kind: B}]\n---\n{kind: PodList, apiVersion: v1, items: [{a: 1}]}\n"
     assert values(text) == [{"kind": "A"}, {"kind": "B"}, {"apiVersion": "v1", "kind": "Pod", "a": 1}]

@@ -43,7 +43,7 @@ def command(paths: tuple[str, ...], inventory: tuple[str, ...], ignore: tuple[st
     failed: list[ManifestError] = []
     around = list(load(inventory, on_error=failed.append))
     known = from_manifests(each.data for each in around) if inventory else None
-    linted = lint(load(paths, on_error=failed.append), known, around).without(ignore)
+    linted = lint(load(paths, on_error=failed.append, lines=True), known, around).without(ignore)
     show(lint_report(linted, [error.message for error in failed]), output)
     if failed:
         raise ManifestError(_unreadable(failed), hint="the rest was checked; mend what is named above")

@@ -29,7 +29,7 @@ class Trap(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`document` counts the objects of `path` from 0, `line` is where the object starts (0 if unknown).
+    """`document` counts the objects of `path` from 0, `line` is that of the field, or of the object, as far as known (0 if not).
 
     `refused_by` is ``schema`` or ``agent`` for an ERROR, and empty for a WARNING.
     """

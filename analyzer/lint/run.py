@@ -96,14 +96,14 @@ def _traps(taken: Sequence[tuple[Document, Written]], context: Context) -> Itera
 def _refused(document: Document, refusal: Refusal) -> Finding:
     rule = "unknown-field" if refusal.pruned else f"refused-by-{refusal.refused_by}"
     return Finding(
-        document.path, document.index, document.line, _name(document), refusal.field, Severity.ERROR, rule,
+        document.path, document.index, document.line_at(refusal.field), _name(document), refusal.field, Severity.ERROR, rule,
         refusal.refused_by, refusal.message, hint_for(refusal),
     )  # fmt: skip
 
 
 def _warned(document: Document, trap: Trap) -> Finding:
     return Finding(
-        document.path, document.index, document.line, _name(document), trap.field, Severity.WARNING, trap.rule, "",
+        document.path, document.index, document.line_at(trap.field), _name(document), trap.field, Severity.WARNING, trap.rule, "",
         trap.message, trap.hint,
     )  # fmt: skip
 
