@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from analyzer.cli.progress import note
-from analyzer.errors import ManifestError, PolicyError, UsageError
+from analyzer.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:
     from analyzer.cluster import ClusterOptions
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from analyzer.model.edge import Edge
     from analyzer.model.inventory import AgentOptions, Inventory
     from analyzer.policy import Policy, PolicyRef
+    from analyzer.policy.validate import Refusal
 
 __all__ = [
     "Files", "Policies", "check_stdin", "complain", "current_option", "fail_for", "inventory_of", "inventory_option",
@@ -91,6 +92,7 @@ def read_files(paths: Iterable[str], flag: str, cluster: ClusterOptions) -> File
 def read_policies(files: Files, options: AgentOptions) -> Policies:
     """The policies among the documents; what Cilium would refuse is named and takes no part."""
     from analyzer.policy import KINDS, parse
+    from analyzer.policy.validate import validate
 
     found: dict[PolicyRef, Policy] = {}
     places: dict[PolicyRef, str] = {}
@@ -100,12 +102,15 @@ def read_policies(files: Files, options: AgentOptions) -> Policies:
         if kind not in KINDS:
             others[kind] += 1
             continue
-        try:
-            policy = parse(document.data, options)
-        except PolicyError as error:
-            by = "the CRD schema" if error.refused_by == "crd" else "the Cilium agent"
-            problems.append(f"{_place(document)}: {kind} {_name(document)}: {error.message} (refused by {by})")
+        refusals = validate(document.data, options)
+        for refusal in refusals:
+            if refusal.pruned:
+                note(f"{_place(document)}: {kind} {_name(document)}: {refusal.field}: {refusal.message}")
+        whole = [each for each in refusals if not each.pruned]
+        if whole:
+            problems.append(_refused(document, kind, whole))
             continue
+        policy = parse(document.data, options)
         if policy.ref in found:
             note(f"{policy.ref} is there twice: {_place(document)} counts, and not {places[policy.ref]}")
         found[policy.ref] = policy
@@ -158,6 +163,18 @@ def fail_for(problems: Iterable[str]) -> None:
             f"{what} not taken, so the result is not about all policies",
             hint="mend what is named above; `kubectl apply --dry-run=server -f` refuses the same",
         )
+
+
+_REFUSED_BY = {"schema": "the schema of the API server", "agent": "the Cilium agent"}
+
+
+def _refused(document: Document, kind: str, refusals: Sequence[Refusal]) -> str:
+    """The first reason, and how many there are: `lint` tells all of them."""
+    first = refusals[0]
+    where = f"{first.field}: " if first.field else ""
+    more = f", and for {len(refusals) - 1} more reasons: see lint" if len(refusals) > 1 else ""
+    by = _REFUSED_BY[first.refused_by]
+    return f"{_place(document)}: {kind} {_name(document)}: {where}{first.message} (refused by {by}{more})"
 
 
 def _place(document: Document) -> str:

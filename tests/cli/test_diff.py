@@ -221,10 +221,12 @@ def test_without_verdicts_nothing_can_be_held_against_them(tmp_path: Path) -> No
 
 # What cannot be taken: named with its place, the rest is judged all the same, and the end is an error.
 
+HIGH = {"ports": [{"port": "80", "endPort": 70000}]}
 REFUSED: list[tuple[str, Any, str]] = [
     ("by the agent", policy("bad", ingress=[{"fromCIDR": ["10.0.0.1"]}]), "shop/bad: spec.ingress[0].fromCIDR[0]"),
     ("without rules", policy("bad"), "CiliumNetworkPolicy shop/bad: spec"),
     ("of the wrong type", policy("bad", ingress="all"), "spec.ingress: must be a list"),
+    ("by the schema alone", policy("bad", ingress=[{"toPorts": [HIGH]}]), "refused by the schema"),
     ("no YAML", "kind: [\n", "not YAML"),
     ("no object", "- 1\n- 2\n", "not a Kubernetes object"),
     ("a key twice", "kind: NetworkPolicy\nkind: NetworkPolicy\n", "there twice"),
@@ -242,6 +244,13 @@ def test_one_bad_document_is_named_and_the_rest_is_judged(flows: Path, document:
     assert words in line
     assert result.stderr.count("Error:") == 1
     assert words in run("diff", flows, "-p", "policies", "-o", "json", code=2).stdout
+
+
+def test_an_unknown_field_is_told_and_passed_over(flows: Path) -> None:
+    """As the API server does; kubectl is stricter."""
+    result = run("diff", flows, "-p", write("p.yaml", policy(ingres=[], ingress=[rule("web", 9999)])), code=1)
+    assert "p.yaml:1: CiliumNetworkPolicy shop/cart: spec.ingres: unknown field" in result.stderr
+    assert "1 of 4 edges would be dropped" in result.stdout
 
 
 def test_a_list_and_other_kinds_beside_policies(flows: Path) -> None:
