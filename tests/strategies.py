@@ -183,6 +183,7 @@ def _peers(word: str, *, deny: bool) -> st.SearchStrategy[Doc]:
         ("Entities", _some(ENTITIES)),
         ("CIDR", _some([*CIDRS, *CIDRS6])),
         ("CIDRSet", st.lists(_cidr_set(), min_size=1, max_size=2)),
+        ("Nodes", _some([{}, {"matchLabels": {"role": "worker"}}, {"matchLabels": {"node:role": "worker"}}])),
     ]
     if word == "to" and not deny:
         kinds.append(("FQDNs", st.lists(_names(), min_size=1, max_size=2)))
@@ -315,6 +316,7 @@ def worlds(draw: st.DrawFn) -> World:
         host_firewall=draw(_seldom(st.just(False), True)),
         cidr_match_nodes=draw(_seldom(st.just(False), True)),
         any_cluster=draw(_seldom(st.just(False), True)),
+        node_selector_labels=True,
     )
     groups = {"partners": {"cidrs": ["198.51.100.0/24", "192.0.2.7/32"], "labels": {"kind": "partner"}}}
     return World(options, endpoints, NAMESPACES, ("k8s:role=worker",), fqdns, groups)
@@ -340,6 +342,7 @@ def flows(draw: st.DrawFn, world: World) -> Doc:
     outside += [{"fqdn": name, "ip": ips[0]} for name, ips in world.fqdns.items()]
     outside += [{"cidr": "203.0.113.1", "labels": ["reserved:kube-apiserver"]}]
     outside += [{"cidr": "172.18.0.3", "labels": ["reserved:remote-node"]}]
+    outside += [{"cidr": "172.18.0.4", "labels": ["reserved:remote-node", "node:role=worker"]}]
     peers = st.one_of(st.sampled_from([f"reserved:{name}" for name in RESERVED]), st.sampled_from(outside))
     ends = [draw(st.sampled_from([*world.endpoints])), draw(st.one_of(st.sampled_from([*world.endpoints]), peers))]
     if draw(st.booleans()):

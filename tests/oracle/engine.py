@@ -9,7 +9,7 @@ from typing import Any
 
 from analyzer.model.l4 import L4
 from analyzer.model.labels import CLUSTER_KEY, Labels
-from tests.oracle.refused import ICMP_TYPES, refusal
+from tests.oracle.refused import ICMP_TYPES, is_cidr, refusal
 from tests.oracle.rules import PEERS, Doc, Rule, matches, rules_of, scoped
 from tests.oracle.world import Party, World
 
@@ -17,8 +17,7 @@ __all__ = ["allowed", "decide", "decide_between", "in_force"]
 
 NOWHERE = World()
 """An agent without any option set, and nothing known about its cluster."""
-NODES = {"host", "remote-node", "kube-apiserver"}
-IN_CLUSTER = NODES | {"health", "init", "ingress", "unmanaged"}
+IN_CLUSTER = {"host", "remote-node", "kube-apiserver", "health", "init", "ingress", "unmanaged"}
 
 
 def decide(policies: Sequence[Doc], world: World, flow: Doc) -> str:
@@ -95,11 +94,14 @@ def _side(
 
 def _managed(party: Party, world: World) -> bool:
     """Whether agents of this cluster enforce policy for the party at all."""
-    if (party.labels.get(CLUSTER_KEY, "k8s") or world.options.cluster_name) != world.options.cluster_name:
-        return False
     if "host" in party.reserved:
         return world.options.host_firewall
-    return not party.outside and not party.reserved & {"remote-node", "kube-apiserver", "unmanaged"}
+    unmanaged = party.outside or party.reserved & {"remote-node", "kube-apiserver", "unmanaged"}
+    return not unmanaged and _is_local(party, world)
+
+
+def _is_local(party: Party, world: World) -> bool:
+    return party.labels.get(CLUSTER_KEY, "k8s") in (None, world.options.cluster_name)
 
 
 def _covers(rule: Rule, item: Doc, direction: str, peer: Party, world: World) -> bool:
@@ -123,7 +125,7 @@ def _is_peer(key: str, wanted: Any, rule: Rule, peer: Party, world: World) -> bo
     if key.endswith("CIDRSet"):
         return _in_cidr_set(wanted, peer, world)
     if key.endswith("Nodes"):
-        return "remote-node" in peer.reserved and matches(wanted or {}, peer.labels)
+        return "remote-node" in peer.reserved and _is_local(peer, world) and matches(wanted or {}, peer.labels)
     if key == "toFQDNs":
         return peer.outside and any(_name_matches(wanted, name) for name in peer.names)
     return False
@@ -131,10 +133,8 @@ def _is_peer(key: str, wanted: Any, rule: Rule, peer: Party, world: World) -> bo
 
 def _is_entity(entity: str, peer: Party, world: World) -> bool:
     cluster = peer.labels.get(CLUSTER_KEY, "k8s")
-    if entity == "all":
-        return True
-    if entity == "none":
-        return False
+    if entity in ("all", "none"):
+        return entity == "all"
     if entity == "world":
         return peer.outside
     if entity == "cluster":
@@ -166,7 +166,7 @@ def _in_cidr_set(wanted: Doc, peer: Party, world: World) -> bool:
         if name == wanted.get("cidrGroupRef") or (selector is not None and matches(selector, labels)):
             cidrs += group["cidrs"]
     inside = any(_in_cidr(cidr, peer, world) for cidr in cidrs)
-    return inside and not any(_in_cidr(cidr, peer, world) for cidr in wanted.get("except") or ())
+    return inside and not any(is_cidr(hole) and _in_cidr(hole, peer, world) for hole in wanted.get("except") or ())
 
 
 def _name_matches(wanted: Doc, name: str) -> bool:
@@ -176,9 +176,8 @@ def _name_matches(wanted: Doc, name: str) -> bool:
     pattern = (wanted.get("matchPattern") or "").lower().rstrip(".")
     if not pattern or pattern == "*":
         return pattern == "*"
-    head, rest = ("", pattern)
-    if pattern.startswith("**."):
-        head, rest = "([-a-z0-9_]+[.])+", pattern[3:]
+    head = "([-a-z0-9_]+[.])+" if pattern.startswith("**.") else ""
+    rest = pattern.removeprefix("**.")
     return bool(re.fullmatch(head + re.escape(rest).replace(r"\*", "[-a-z0-9_]*"), name))
 
 

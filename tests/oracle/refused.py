@@ -13,34 +13,19 @@ from typing import Any
 from analyzer.model.inventory import AgentOptions
 from tests.oracle.rules import PEERS, SECTIONS, Doc, Rule, rules_of
 
-__all__ = ["ICMP_TYPES", "refusal"]
+__all__ = ["ICMP_TYPES", "is_cidr", "refusal"]
 
 ICMP_TYPES = {
     "IPv4": {
-        "EchoReply": 0,
-        "DestinationUnreachable": 3,
-        "Redirect": 5,
-        "Echo": 8,
-        "EchoRequest": 8,
-        "RouterAdvertisement": 9,
-        "RouterSelection": 10,
-        "TimeExceeded": 11,
-        "ParameterProblem": 12,
-        "Timestamp": 13,
-        "TimestampReply": 14,
-        "Photuris": 40,
-        "ExtendedEcho Request": 42,
-        "ExtendedEcho Reply": 43,
+        "EchoReply": 0, "DestinationUnreachable": 3, "Redirect": 5, "Echo": 8, "EchoRequest": 8, "RouterAdvertisement": 9,
+        "RouterSelection": 10, "TimeExceeded": 11, "ParameterProblem": 12, "Timestamp": 13, "TimestampReply": 14,
+        "Photuris": 40, "ExtendedEcho Request": 42, "ExtendedEcho Reply": 43,
     },
     "IPv6": {
-        "DestinationUnreachable": 1,
-        "PacketTooBig": 2,
-        "TimeExceeded": 3,
-        "ParameterProblem": 4,
-        "EchoRequest": 128,
-        "EchoReply": 129,
+        "DestinationUnreachable": 1, "PacketTooBig": 2, "TimeExceeded": 3, "ParameterProblem": 4,
+        "EchoRequest": 128, "EchoReply": 129,
     },
-}
+}  # fmt: skip
 """Names of ICMP types by family, as the policy CRD lists them."""
 ENTITIES = re.compile(
     "all|cluster|cluster-mesh|health|host|ingress|init|kube-apiserver|none|remote-node|unmanaged|world(-ipv[46])?"
@@ -90,7 +75,7 @@ def _peers(item: Doc, direction: str, options: AgentOptions) -> Iterator[str]:
                 yield "nodes can not be selected"
             if key.endswith("Entities") and not ENTITIES.fullmatch(each):
                 yield f"entity {each}"
-            if key.endswith("CIDR") and not _is_cidr(each):
+            if key.endswith("CIDR") and not is_cidr(each):
                 yield f"CIDR {each}"
             if key.endswith("CIDRSet"):
                 yield from _cidr_set(each or {})
@@ -116,7 +101,8 @@ def _selector(selector: Doc) -> Iterator[str]:
             yield "values"
 
 
-def _is_cidr(text: Any) -> bool:
+def is_cidr(text: Any) -> bool:
+    """Whether the agent can read the prefix: a bare address is none."""
     try:
         return bool(re.search(r"/(0|[1-9][0-9]*)$", text) and "%" not in text and ip_network(text, strict=False))
     except ValueError:
@@ -131,7 +117,7 @@ def _cidr_set(wanted: Doc) -> Iterator[str]:
     yield from _selector(selector or {})
     if not cidr:
         return
-    if not all(_is_cidr(each) for each in [cidr, *holes]):
+    if not all(is_cidr(each) for each in [cidr, *holes]):
         yield "CIDR"
     else:
         whole = ip_network(cidr, strict=False)

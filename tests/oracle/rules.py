@@ -114,14 +114,14 @@ def _prefixed(selector: Doc, prefix: str) -> dict[str, Any]:
 
 def scoped(selector: Doc, rule: Rule, options: AgentOptions) -> Doc:
     """A peer selector with the namespace and cluster that Cilium adds to it."""
-    keys = [*(selector.get("matchLabels") or {}), *(each["key"] for each in selector.get("matchExpressions") or ())]
+    keys = _keys(selector)
     if any(key.startswith("reserved:") for key in keys):
         return selector
     labels, wanted = dict(selector.get("matchLabels") or {}), list(selector.get("matchExpressions") or ())
     bare = [key.removeprefix("k8s:").removeprefix("any:") for key in keys]
     if NAMESPACE_KEY not in bare:
         if not rule.namespace:
-            if not _names_init(rule.spec.get("endpointSelector") or {}):
+            if "reserved:init" not in _keys(rule.spec.get("endpointSelector") or {}):
                 wanted.append({"key": K8S_NAMESPACE, "operator": "Exists"})
         elif not any(key.startswith(NAMESPACE_LABEL_PREFIX) for key in bare):
             labels[K8S_NAMESPACE] = rule.namespace
@@ -130,17 +130,14 @@ def scoped(selector: Doc, rule: Rule, options: AgentOptions) -> Doc:
     return {"matchLabels": labels, "matchExpressions": wanted}
 
 
-def _names_init(selector: Doc) -> bool:
-    return "reserved:init" in (selector.get("matchLabels") or {}) or any(
-        each["key"] == "reserved:init" for each in selector.get("matchExpressions") or ()
-    )
+def _keys(selector: Doc) -> list[str]:
+    return [*(selector.get("matchLabels") or {}), *(each["key"] for each in selector.get("matchExpressions") or ())]
 
 
 def matches(selector: Doc, labels: Labels) -> bool:
     """Whether every requirement of a selector holds. A key without a source is one of any source."""
-    for key, value in (selector.get("matchLabels") or {}).items():
-        if value not in _values(key, labels):
-            return False
+    if any(value not in _values(key, labels) for key, value in (selector.get("matchLabels") or {}).items()):
+        return False
     for wanted in selector.get("matchExpressions") or ():
         have, listed = _values(wanted["key"], labels), wanted.get("values") or ()
         holds = {
