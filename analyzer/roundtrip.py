@@ -25,6 +25,7 @@ _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _OURS = re.compile(rf"^# {re.escape(MARK)}[^\n]*\n(?:#  [^\n]*\n)*", re.MULTILINE)
 _BARE_SEPARATOR = re.compile(r"---[ \t]*(?:#[^\n]*)?\n")
 _COMMENT = re.compile(r"(?:^|[ \t])(#[^\n]*)$", re.MULTILINE)
+_LIST = re.compile(r"^[\"']?kind[\"']?\s*:\s*[\"']?\w*List\b", re.MULTILINE)
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _INDENTED = re.compile(r"^( *)[^\s#-][^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*\1 +- ", re.MULTILINE)
@@ -66,7 +67,7 @@ def appended(text: str, document: Document) -> str:
 def _edited(chunk: str, document: Document) -> str | None:
     """One document's text with the new values. None unless it holds exactly one object, in YAML."""
     old = _only_object(chunk)
-    if old is None or chunk.lstrip().startswith(("{", "[")):
+    if old is None or chunk.lstrip().startswith(("{", "[")) or _LIST.search(chunk):
         return None
     target = merged(old, document.data)
     if target == old:
@@ -88,7 +89,7 @@ def _only_object(chunk: str) -> dict[str, Any] | None:
         found = list(parse(chunk))
     except AnalyzerError:
         return None
-    return found[0].data if len(found) == 1 and not str(found[0].data.get("kind")).endswith("List") else None
+    return found[0].data if len(found) == 1 else None
 
 
 def _comment_lines(document: Document) -> str:
@@ -110,7 +111,8 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
                 metadata[key] = {**theirs, **own}
         else:
             metadata.setdefault(key, value)
-    made["metadata"] = metadata
+    if metadata:
+        made["metadata"] = metadata
     spec, described = _mapping(new.get("spec")), _mapping(old.get("spec"))
     if "description" in described and "description" not in spec:
         made["spec"] = {"description": described["description"], **spec}

@@ -233,14 +233,16 @@ def check(
     inventory: Inventory,
     refused: Refused = frozenset(),
     platform: frozenset[Origin] | None = None,
+    existing: Sequence[Policy] = (),
 ) -> Check:
     """Whether `documents` are sound and minimal for the accepted ones among `edges`, as the cluster of `inventory` would see it.
 
-    `platform` are rules that need no evidence; without them, these are the rules on port 53 alone.
+    `platform` are rules that need no evidence; without them, these are the rules on port 53 alone. `existing` policies are in
+    force too, and are not judged.
     Raises PolicyError for a document that the agent would refuse.
     """
     policies = [parse(document, inventory.options) for document in documents]
-    compiled = compile_policies(policies, inventory)
+    compiled = compile_policies([*existing, *policies], inventory)
     simulation = Simulation(compiled, inventory, frozenset(edge.source for edge in edges if edge.stats.names))
     bare = Simulation(compile_policies([], inventory), inventory)
     apart = _resolving(policies) if platform is None else platform
@@ -257,7 +259,8 @@ def check(
                 (unsound if outcome.result is Result.DENIED else undecided).append(Unsound(edge, direction, outcome))
             needed.update(answer.allowing[0] for answer in simulation.answers(edge, side) if len(answer.allowing) == 1)
         unsound.extend(_requests(simulation, edge))
-    idle = tuple(origin for origin in compiled.rules() if origin not in needed and origin not in apart)
+    judged = {policy.ref for policy in policies}
+    idle = tuple(o for o in compiled.rules() if o.policy in judged and o not in needed and o not in apart)
     return Check(len(accepted), tuple(unsound), tuple(undecided), idle)
 
 
@@ -287,7 +290,9 @@ def _resolving(policies: Iterable[Policy]) -> frozenset[Origin]:
     return frozenset(found)
 
 
-def check_proposal(proposal: Proposal, edges: Sequence[Edge], inventory: Inventory) -> Check:
+def check_proposal(
+    proposal: Proposal, edges: Sequence[Edge], inventory: Inventory, existing: Sequence[Policy] = ()
+) -> Check:
     """`check` for a recommendation, each cluster's policies in that cluster; what the proposal refuses is taken at its word."""
     refused = frozenset(
         (each.edge.key, direction)
@@ -303,7 +308,7 @@ def check_proposal(proposal: Proposal, edges: Sequence[Edge], inventory: Invento
         local = replace(inventory, options=replace(inventory.options, cluster_name=cluster))
         platform = frozenset(origin for draft, _ in drafts for origin in _platform(draft))
         own = [edge for edge in edges if cluster in _homes(edge)]
-        found = check(own, [document for _, document in drafts], local, refused, platform)
+        found = check(own, [document for _, document in drafts], local, refused, platform, existing)
         whole = Check(
             whole.edges + found.edges,
             whole.unsound + found.unsound,

@@ -3,38 +3,65 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from analyzer.cli.progress import note
-from analyzer.errors import AnalyzerError, OutputError
-from analyzer.manifests import Document, dump, load
+from analyzer.errors import OutputError
+from analyzer.existing import Change, Plan, kustomized, plan
+from analyzer.manifests import Document
 from analyzer.report import markdown
 from analyzer.report.model import Report
 
-__all__ = ["REPORT_FILE", "left_over", "make_folder", "save_proposal", "write_documents", "write_text"]
+__all__ = ["REPORT_FILE", "make_folder", "planned", "save_proposal", "tell", "write_text"]
 
 REPORT_FILE = "REPORT.md"
-MANAGED_BY = ("app.kubernetes.io/managed-by", "hubble-analyzer")
+VISIBILITY = "visibility"
+"""The folder of policies that are applied for a while only, and so belong to no kustomization."""
 
 
-def save_proposal(folder: Path, documents: Sequence[Document], report: Report) -> None:
-    """Write the policies and the report, and warn of policies from an earlier run. Raises OutputError."""
-    written = write_documents(folder, documents)
-    write_text(folder, REPORT_FILE, markdown.render(report))
-    old = left_over(folder, written)
-    if old:
-        listed = ", ".join(str(path.relative_to(folder)) for path in old[:5]) + (", ..." if len(old) > 5 else "")
-        note(f"Warning: {len(old)} policies of an earlier run are still in {folder} and not recommended now: {listed}")
+def planned(
+    folder: Path, documents: Sequence[Document], existing: Sequence[str] = (), *, kustomize: bool = False
+) -> Plan:
+    """What writing `documents` would change: ours are updated where they stand, below `existing` or `folder`. Raises
+    ManifestError, OutputError."""
+    made = plan(documents, str(folder), existing)
+    if not kustomize:
+        return made
+    seen = [change.path for change in made.changes if Path(change.path).is_relative_to(folder)]
+    visible = [path for path in seen if Path(path).relative_to(folder).parts[0] != VISIBILITY]
+    return replace(made, changes=(*made.changes, kustomized(str(folder), visible)))
 
 
-def write_documents(folder: Path, documents: Sequence[Document]) -> list[Path]:
-    """One file per path of a document, below `folder`, which is made if need be. Raises OutputError."""
-    by_path: dict[str, list[Document]] = {}
-    for document in documents:
-        by_path.setdefault(document.path, []).append(document)
+def save_proposal(folder: Path, documents: Sequence[Document] | Plan, report: Report) -> None:
+    """Write the policies and the report, and warn of policies from an earlier run. Raises OutputError, ManifestError."""
+    made = documents if isinstance(documents, Plan) else planned(folder, documents)
     make_folder(folder)
-    return [write_text(folder, path, dump(found)) for path, found in by_path.items()]
+    for change in made.changes:
+        if change.changed:
+            _write(folder, change)
+    write_text(folder, REPORT_FILE, markdown.render(report))
+    tell(made, folder)
+
+
+def tell(made: Plan, folder: Path) -> None:
+    """Say what a reader of the result would not see."""
+    for words in (*made.renamed, *made.problems):
+        note(f"Note: {words}")
+    if made.left:
+        listed = ", ".join(made.left[:5]) + (", ..." if len(made.left) > 5 else "")
+        note(
+            f"Warning: {len(made.left)} policies of an earlier run are still in {folder} and not recommended now: {listed}"
+        )
+
+
+def _write(folder: Path, change: Change) -> None:
+    path = Path(change.path)
+    if path.is_relative_to(folder):
+        write_text(folder, path.relative_to(folder).as_posix(), change.after)
+    else:
+        _replace(path, change.after)
 
 
 def write_text(folder: Path, path: str, text: str) -> Path:
@@ -46,38 +73,18 @@ def write_text(folder: Path, path: str, text: str) -> Path:
     make_folder(target.parent)
     if not target.parent.resolve().is_relative_to(folder.resolve()):
         raise OutputError(f"{target.parent} leads out of {folder}", hint="remove that link")
+    return _replace(target, text)
+
+
+def _replace(target: Path, text: str) -> Path:
     waiting = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        waiting.write_text(text, encoding="utf-8", newline="\n")
+        waiting.write_text(text, encoding="utf-8", newline="")
         waiting.replace(target)
     except OSError as error:
         waiting.unlink(missing_ok=True)
         raise OutputError(f"{target} cannot be written: {error.strerror}", hint="choose another folder") from error
     return target
-
-
-def left_over(folder: Path, written: Iterable[Path]) -> list[Path]:
-    """Policies of an earlier run below `folder` that are not part of this one, sorted. They are left where they are."""
-    new = {path.resolve() for path in written}
-    old = []
-    for path in sorted(folder.rglob("*.yaml")):
-        if path.resolve() not in new and path.is_file() and _ours(path):
-            old.append(path)
-    return old
-
-
-def _ours(path: Path) -> bool:
-    key, value = MANAGED_BY
-    try:
-        documents = list(load([str(path)], on_error=lambda error: None))
-    except AnalyzerError:
-        return False
-    for document in documents:
-        metadata = document.data.get("metadata")
-        labels = metadata.get("labels") if isinstance(metadata, dict) else None
-        if isinstance(labels, dict) and labels.get(key) == value:
-            return True
-    return False
 
 
 def make_folder(folder: Path) -> None:

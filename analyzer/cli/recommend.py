@@ -12,12 +12,13 @@ import rich_click as click
 
 from analyzer.cli.detail import Detail, details_policies
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
-from analyzer.cli.shape import Shape, shaped, shapes_policies
+from analyzer.cli.shape import Shape, existing_policies, shaped, shapes_policies, write_changes
 
 if TYPE_CHECKING:
     from analyzer.cli.reading import Found
     from analyzer.cluster import ClusterOptions
     from analyzer.model.inventory import Inventory
+    from analyzer.policy import Policy
     from analyzer.recommend import Proposal
 
 __all__ = ["command"]
@@ -70,7 +71,6 @@ def command(
     One policy per workload; a direction in which nothing was seen is left alone. Nothing is applied: read the policies,
     then apply them with kubectl or commit them.
     """
-    from analyzer.cli.files import save_proposal
     from analyzer.cli.output import finish, show
     from analyzer.cli.progress import note
     from analyzer.cli.reading import find_edges
@@ -85,10 +85,11 @@ def command(
         only=frozenset(only_namespace),
         zone_names=shape.zone_names,
         max_cidrs=shape.max_cidrs,
+        existing=existing_policies(shape, inputs.cluster_options(), known.options),
     )
     options = detail.options(options)
     proposal = recommend(found.edges, known, options)
-    unsound = breaks(proposal, found, known)
+    unsound = breaks(proposal, found, known, options.existing)
     if unsound and not force:
         note(
             "Nothing was written. This is a fault of the analyzer: please report it; --force writes the policies anyway."
@@ -96,9 +97,9 @@ def command(
         finish(found.interrupted, findings=True)
     proposal, documents = shaped(proposal, shape)
     full = proposal_report(proposal, found.coverage)
-    if output_dir is not None:
-        save_proposal(output_dir, documents, full)
-    form = output or ("" if output_dir else "yaml")
+    if output_dir is not None or shape.dry_run:
+        write_changes(output_dir, shape, documents, full)
+    form = output or ("" if output_dir or shape.dry_run else "yaml")
     if form == "yaml":
         sys.stdout.write(dump(documents))
     elif form:
@@ -109,14 +110,14 @@ def command(
     finish(found.interrupted, findings=unsound)
 
 
-def breaks(proposal: Proposal, found: Found, known: Inventory) -> bool:
-    """Whether the engine says that the proposal would drop accepted traffic; what exactly is told on standard error."""
+def breaks(proposal: Proposal, found: Found, known: Inventory, existing: Sequence[Policy]) -> bool:
+    """Whether the engine says that the proposal, beside `existing`, would drop accepted traffic; what is told on standard error."""
     from analyzer.cli.output import show
     from analyzer.report.model import Report
     from analyzer.report.verify import unsound_section
     from analyzer.verify import check_proposal
 
-    checked = check_proposal(proposal, found.edges, known)
+    checked = check_proposal(proposal, found.edges, known, existing)
     if not checked.sound:
         show(Report("unsound", "", (unsound_section(checked),)), err=True)
     return not checked.sound

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -12,12 +14,18 @@ import rich_click as click
 from analyzer.cli.options import OUTPUT
 
 if TYPE_CHECKING:
+    from analyzer.cluster import ClusterOptions
     from analyzer.manifests import Document
+    from analyzer.model.inventory import AgentOptions
+    from analyzer.policy import Policy
     from analyzer.recommend import L7, Proposal
+    from analyzer.report.model import Report
 
-__all__ = ["Shape", "shaped", "shapes_policies"]
+__all__ = ["Shape", "existing_policies", "shaped", "shapes_policies", "write_changes"]
 
 DIALECTS = ("cilium", "kubernetes")
+EVIDENCE = ("none", "summary", "full")
+EVIDENCE_IN = ("comments", "annotations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,11 @@ class Shape:
     max_cidrs: int
     visibility: bool
     dialect: str
+    existing: tuple[str, ...]
+    evidence: str
+    evidence_in: str
+    kustomize: bool
+    dry_run: bool
 
 
 def _l7(context: click.Context, parameter: click.Parameter, value: str | None) -> frozenset[L7]:
@@ -63,6 +76,26 @@ _OPTIONS = (
         "--dialect", type=click.Choice(DIALECTS), default="cilium", show_default=True, panel=OUTPUT,
         help="Kind of policies: Cilium's, or Kubernetes NetworkPolicy as far as it goes; what is lost is named.",
     ),
+    click.option(
+        "--existing", multiple=True, type=click.Path(), metavar="PATH", panel=OUTPUT,
+        help="Policies that are there: files, folders, or the word cluster. Only what they do not allow is proposed; documents "
+        "labelled as ours are updated where they stand, all others are left as they are.",
+    ),
+    click.option(
+        "--evidence", type=click.Choice(EVIDENCE), default="summary", show_default=True, panel=OUTPUT,
+        help="How much evidence the documents carry; full lists every connection of every rule.",
+    ),
+    click.option(
+        "--evidence-in", type=click.Choice(EVIDENCE_IN), default="comments", show_default=True, panel=OUTPUT,
+        help="Where they carry it: an annotation is kept by the cluster.",
+    ),
+    click.option(
+        "--kustomize", is_flag=True, panel=OUTPUT,
+        help="With --output-dir: list the policies in its kustomization.yaml, beside what that lists already.",
+    ),
+    click.option(
+        "--dry-run", is_flag=True, panel=OUTPUT, help="Write nothing; print what would change as a unified diff."
+    ),
 )  # fmt: skip
 
 
@@ -81,12 +114,47 @@ def shapes_policies(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def shaped(proposal: Proposal, shape: Shape) -> tuple[Proposal, list[Document]]:
     """The documents to write, and the proposal with notes on what they cannot say."""
+    from analyzer.recommend.evidence import Evidence, evidenced
     from analyzer.recommend.knp import network_policies, with_losses
 
     documents = list(proposal.manifests())
     if shape.dialect == "kubernetes":
         converted, losses = network_policies(proposal)
         documents, proposal = list(converted), with_losses(proposal, losses)
+    documents = evidenced(
+        documents, proposal.policies, Evidence(shape.evidence), annotate=shape.evidence_in == "annotations"
+    )
     if shape.visibility:
         documents.extend(proposal.visibility_manifests())
     return proposal, documents
+
+
+def existing_policies(shape: Shape, cluster: ClusterOptions, options: AgentOptions) -> tuple[Policy, ...]:
+    """The policies that are there and not of ours; what Cilium would refuse is named and takes no part. Raises ManifestError."""
+    from analyzer.cli.policies import complain, read_files, read_policies
+    from analyzer.existing import is_managed
+
+    if not shape.existing:
+        return ()
+    files = read_files(shape.existing, "--existing", cluster)
+    theirs = tuple(each for each in files.documents if not is_managed(each.data))
+    found = read_policies(replace(files, documents=theirs), options)
+    complain(found.problems)
+    return found.policies
+
+
+def write_changes(folder: Path | None, shape: Shape, documents: Sequence[Document], report: Report) -> None:
+    """Write the documents into `folder` and update those that are there, or, with --dry-run, print what that would change.
+
+    Raises OutputError, ManifestError.
+    """
+    from analyzer.cli.files import planned, save_proposal, tell
+
+    files = [path for path in shape.existing if path not in ("-", "cluster")]
+    target = folder or next((Path(path) for path in files if Path(path).is_dir()), Path())
+    plan = planned(target, documents, files, kustomize=shape.kustomize)
+    if shape.dry_run:
+        sys.stdout.write(plan.diff())
+        tell(plan, target)
+    elif folder is not None:
+        save_proposal(folder, plan, report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from analyzer.model.bounded import stable_hash
@@ -28,7 +28,9 @@ def policies(draft: Draft) -> Draft:
     for rule in draft.rules:
         by_subject[rule.subject].append(rule)
     refused = _refused(draft)
-    names = _names(sorted(by_subject))
+    names = _names(
+        sorted(by_subject), {(ref.namespace, ref.name) for each in draft.options.existing for ref in [each.ref]}
+    )
     several = len({key.cluster for key in by_subject}) > 1
     found: list[PolicyDraft] = []
     for key, rules in sorted(by_subject.items()):
@@ -40,12 +42,15 @@ def policies(draft: Draft) -> Draft:
     return replace(draft, policies=(*draft.policies, *found))
 
 
-def _names(keys: Sequence[SubjectKey]) -> dict[SubjectKey, str]:
-    """A name for each, unique in its namespace: who has a good name keeps it, whatever others are made to look like."""
+def _names(keys: Sequence[SubjectKey], others: Collection[tuple[str, str]]) -> dict[SubjectKey, str]:
+    """A name for each, unique in its namespace: who has a good name keeps it, whatever others are made to look like. Names of
+    existing policies are not taken, since of two of one name the later replaces the earlier."""
     found: dict[SubjectKey, str] = {}
     taken: set[tuple[str, str, str]] = set()
     for key in sorted(keys, key=lambda key: safe_name(key.name) != key.name):
         name = safe_name(key.name)
+        if (key.namespace, name) in others:
+            name = safe_name(f"{name}-recommended")
         while (key.cluster, key.namespace, name) in taken:
             name = safe_name(f"{key.name}/{name}")
         taken.add((key.cluster, key.namespace, name))

@@ -115,3 +115,56 @@ def test_a_proposal_that_would_break_something_is_not_written(flows: Path, monke
     assert not Path("out").exists()
     run("recommend", flows, "-d", "out", "--force", code=1)
     assert Path("out/shop/redis.yaml").exists()
+
+
+THEIRS = """# ours, by hand
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: cart, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: cart}}
+  ingress: # from web
+  - fromEndpoints: [{matchLabels: {app: web}}]
+    toPorts: [{ports: [{port: "8080", protocol: TCP}]}]
+"""
+
+
+def test_existing_policies_and_a_repository(flows: Path) -> None:
+    repo = Path("repo")
+    repo.mkdir()
+    (repo / "cart.yaml").write_text(THEIRS)
+    first = run("recommend", flows, "--existing", "repo", "--dry-run")
+    assert first.stdout.startswith("--- /dev/null\n+++ b/repo/")
+    assert (
+        "ingress"
+        not in first.stdout.partition("shop/cart-recommended.yaml")[2].partition("+++")[0].partition("spec:")[2]
+    )
+    assert sorted(path.name for path in repo.rglob("*")) == ["cart.yaml"]
+    run("recommend", flows, "--existing", "repo", "-d", "repo", "--kustomize")
+    assert (repo / "cart.yaml").read_text() == THEIRS
+    written = (repo / "shop" / "cart-recommended.yaml").read_text()
+    assert "egress" in written
+    assert "ingress:\n" not in written
+    assert "shop/redis.yaml" in (repo / "kustomization.yaml").read_text()
+    stamps = {path: path.stat().st_mtime_ns for path in repo.rglob("*.yaml")}
+    again = run("recommend", flows, "--existing", "repo", "-d", "repo", "--kustomize")
+    assert {path: path.stat().st_mtime_ns for path in repo.rglob("*.yaml")} == stamps
+    assert "allowed already" in again.stderr
+    assert run("recommend", flows, "--existing", "repo", "--dry-run").stdout == ""
+
+
+def test_a_bad_existing_policy_takes_no_part_and_is_named(flows: Path) -> None:
+    Path("bad.yaml").write_text(THEIRS.replace('"8080"', '"80800"'))
+    result = run("recommend", flows, "--existing", "bad.yaml")
+    assert "bad.yaml:2" in result.stderr
+    assert "name: cart\n" in result.stdout
+    assert "no such file" in run("recommend", flows, "--existing", "nowhere", code=2).stderr.lower()
+
+
+def test_evidence(flows: Path) -> None:
+    assert "evidence:" not in run("recommend", flows, "--evidence", "none").stdout
+    assert "# hubble-analyzer: shop/cart" in run("recommend", flows).stdout
+    assert "ingress[0]: shop/web -> shop/cart 8080/TCP" in run("recommend", flows, "--evidence", "full").stdout
+    text = run("recommend", flows, "--evidence", "full", "--evidence-in", "annotations").stdout
+    assert "hubble-analyzer/evidence" in text
+    assert "# hubble-analyzer" not in text
