@@ -85,7 +85,7 @@ def test_documents_know_the_lines_of_their_fields() -> None:
         14,
     ]
     assert [c.line_at(place) for place in ("kind", "spec", "[0]", ".", "..", "]")] == [20] * 6
-    assert [d.line_at(place) for place in ("", "kind", "spec", "spec.x")] == [22, 22, 24, 24]
+    assert [d.line_at(place) for place in ("", "kind", "spec", "spec.x")] == [22, 22, 22, 24]
 
 
 def test_without_lines_the_line_of_the_document_is_known() -> None:
