@@ -162,10 +162,17 @@ class PolicySet:
         return {} if declared is None and entities(server.labels) else declared
 
     def selecting(self, labels: Labels, *, ingress: bool) -> tuple[PolicyRef, ...]:
-        """The policies that select an identity and have items for the direction."""
+        """The policies that select an identity and have something to say for the direction: items, or default deny alone."""
         found = self._index.selecting(labels, host_labels=self.inventory.host_labels)
         sections = (Section.INGRESS, Section.INGRESS_DENY) if ingress else (Section.EGRESS, Section.EGRESS_DENY)
-        return tuple(dict.fromkeys(ref for ref, rule in found if any(item.section in sections for item in rule.items)))
+        return tuple(
+            dict.fromkeys(
+                ref
+                for ref, rule in found
+                if (rule.deny_ingress if ingress else rule.deny_egress)
+                or any(item.section in sections for item in rule.items)
+            )
+        )
 
     def selectors(self) -> frozenset[PeerSelector]:
         """Every peer selector of every rule."""

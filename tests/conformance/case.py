@@ -177,8 +177,8 @@ class _World:
         if isinstance(end, str):
             if end in self.peers:
                 return self.peers[end]
-            labels = reserved(end.removeprefix("reserved:"))
-            return Peer(Labels.of([*labels, *self.inventory.host_labels]) if end == "reserved:host" else labels)
+            named = reserved(end.removeprefix("reserved:"))
+            return Peer(Labels.of([*named, *self.inventory.host_labels]) if end == "reserved:host" else named)
         ip = end.get("cidr") or end.get("ip") or self.inventory.names[end["fqdn"]][0]
         if ip in self.by_ip:
             return self.by_ip[ip]

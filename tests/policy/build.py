@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
+
+from analyzer.errors import PolicyError
 from analyzer.model.inventory import AgentOptions, Inventory
 from analyzer.model.l4 import L4, Protocol
 from analyzer.model.labels import Labels
 from analyzer.policy import Decision, DnsQuery, HttpRequest, Outcome, Peer, PolicySet, Traffic, compile_policies, parse
+from tests.oracle.world import World
+from tests.strategies import inventory
 
-__all__ = ["LETTERS", "TCP_80", "Doc", "cnp", "compiled", "letters", "pod", "ports", "world"]
+__all__ = ["LETTERS", "QUICK", "TCP_80", "Doc", "cnp", "compiled", "compiled_in", "letters", "pod", "ports", "traffic", "world",
+]  # fmt: skip
 
 Doc = dict[str, Any]
 LETTERS = {Outcome.ALLOWED: "A", Outcome.DENIED: "D", Outcome.REDIRECTED: "R", Outcome.UNDECIDED: "?"}
+QUICK = settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+"""Without shrinking, which takes minutes on whole clusters."""
 TCP_80 = L4(Protocol.TCP, 80)
 
 
@@ -43,8 +57,8 @@ def cnp(name: str, namespace: str = "ns1", app: str = "", **sections: Any) -> Do
     return {"apiVersion": "cilium.io/v2", "kind": kind, "metadata": meta, "spec": spec}
 
 
-def compiled(*documents: Doc, inventory: Inventory = Inventory()) -> PolicySet:
-    return compile_policies([parse(each, inventory.options) for each in documents], inventory)
+def compiled(*documents: Doc, known: Inventory = Inventory()) -> PolicySet:
+    return compile_policies([parse(each, known.options) for each in documents], known)
 
 
 def letters(
@@ -58,6 +72,34 @@ def letters(
     options: AgentOptions = AgentOptions(),
 ) -> str:
     """Egress, ingress and final letter."""
-    asked = policies if isinstance(policies, PolicySet) else compiled(policies, inventory=Inventory(options=options))
+    asked = policies if isinstance(policies, PolicySet) else compiled(policies, known=Inventory(options=options))
     found: Decision = asked.decide(Traffic(source, destination, l4, http, dns))
     return "".join(LETTERS[each] for each in (found.egress.outcome, found.ingress.outcome, found.outcome))
+
+
+def compiled_in(drawn: Sequence[Doc], world: World) -> PolicySet:
+    """The documents that the agent takes, compiled with what there is to know of the cluster."""
+    accepted = []
+    for document in drawn:
+        try:
+            accepted.append(parse(document, world.options))
+        except PolicyError:
+            continue
+    return compile_policies(accepted, inventory(world))
+
+
+def traffic(flow: Doc, world: World) -> Traffic:
+    """A flow of the oracle as the engine's question."""
+    ends = []
+    for who in (flow["src"], flow["dst"]):
+        party = world.party(who)
+        ends.append(Peer(party.labels, party.ip, party.names, party.labels.namespace))
+    protocol, request = Protocol.parse(flow["proto"]), flow.get("l7")
+    l4 = L4(protocol, flow["icmpType"] if protocol.is_icmp else flow["port"])
+    if not request:
+        return Traffic(ends[0], ends[1], l4)
+    if "dns" in request:
+        return Traffic(ends[0], ends[1], l4, dns=DnsQuery(request["dns"]))
+    headers = tuple((request.get("headers") or {}).items())
+    http = HttpRequest(request["method"], request["path"], request.get("host", ""), headers)
+    return Traffic(ends[0], ends[1], l4, http=http)

@@ -2,76 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.errors import PolicyError
 from analyzer.model.inventory import AgentOptions
-from analyzer.model.l4 import L4, Protocol
-from analyzer.policy import (
-    DnsQuery,
-    HttpRequest,
-    Outcome,
-    Peer,
-    PolicySet,
-    Traffic,
-    compile_policies,
-    parse,
-)
+from analyzer.policy import PolicySet, Traffic, parse
 from tests.oracle.engine import decide
 from tests.oracle.refused import refusal
 from tests.oracle.world import World
-from tests.strategies import documents, flows, inventory, policies, worlds
+from tests.policy.build import LETTERS, QUICK, Doc, compiled_in, traffic
+from tests.strategies import documents, flows, policies, worlds
 
-Doc = dict[str, Any]
 FLOWS = 12
 """Flows that are asked about each drawn cluster: drawing policies costs more than asking."""
-LETTERS = {Outcome.ALLOWED: "A", Outcome.DENIED: "D", Outcome.REDIRECTED: "R", Outcome.UNDECIDED: "U"}
-QUICK = settings(
-    max_examples=80,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-"""Without shrinking, which takes minutes on whole clusters: `_culprits` leaves out documents instead."""
 
 
-def _compiled(drawn: Sequence[Doc], world: World) -> PolicySet:
-    accepted = []
-    for document in drawn:
-        try:
-            accepted.append(parse(document, world.options))
-        except PolicyError:
-            continue
-    return compile_policies(accepted, inventory(world))
-
-
-def _traffic(flow: Doc, world: World) -> Traffic:
-    ends = []
-    for who in (flow["src"], flow["dst"]):
-        party = world.party(who)
-        ends.append(Peer(party.labels, party.ip, party.names, party.labels.namespace))
-    protocol, request = Protocol.parse(flow["proto"]), flow.get("l7")
-    l4 = L4(protocol, flow["icmpType"] if protocol.is_icmp else flow["port"])
-    if not request:
-        return Traffic(ends[0], ends[1], l4)
-    if "dns" in request:
-        return Traffic(ends[0], ends[1], l4, dns=DnsQuery(request["dns"]))
-    headers = tuple((request.get("headers") or {}).items())
-    http = HttpRequest(request["method"], request["path"], request.get("host", ""), headers)
-    return Traffic(ends[0], ends[1], l4, http=http)
-
-
-def _answer(compiled: PolicySet, traffic: Traffic) -> str:
-    decision = compiled.decide(traffic)
+def _answer(compiled: PolicySet, asked: Traffic) -> str:
+    decision = compiled.decide(asked)
     outcomes = (decision.egress.outcome, decision.ingress.outcome, decision.outcome)
     letters = "".join(LETTERS[outcome] for outcome in outcomes)
-    if "R" not in letters or (traffic.http is None and traffic.dns is None):
+    if "R" not in letters or (asked.http is None and asked.dns is None):
         return letters
     return letters + ("-" if False in (decision.egress.l7, decision.ingress.l7) else "+")
 
@@ -80,7 +35,7 @@ def _culprits(drawn: list[Doc], world: World, flow: Doc) -> list[Doc]:
     """The fewest documents about which both still disagree, found by leaving out one after the other."""
     for document in list(drawn):
         rest = [each for each in drawn if each is not document]
-        if _answer(_compiled(rest, world), _traffic(flow, world)) != decide(rest, world, flow):
+        if _answer(compiled_in(rest, world), traffic(flow, world)) != decide(rest, world, flow):
             drawn = rest
     return drawn
 
@@ -88,10 +43,10 @@ def _culprits(drawn: list[Doc], world: World, flow: Doc) -> list[Doc]:
 @QUICK
 @given(st.data(), worlds(), policies())
 def test_the_engine_decides_as_the_oracle(data: st.DataObject, world: World, drawn: list[Doc]) -> None:
-    compiled = _compiled(drawn, world)
+    compiled = compiled_in(drawn, world)
     for _ in range(FLOWS):
         flow = data.draw(flows(world))
-        answers = _answer(compiled, _traffic(flow, world)), decide(drawn, world, flow)
+        answers = _answer(compiled, traffic(flow, world)), decide(drawn, world, flow)
         assert answers[0] == answers[1], (flow, _culprits(drawn, world, flow))
 
 

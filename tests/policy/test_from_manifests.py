@@ -31,7 +31,7 @@ def service(name: str, namespace: str = "ns1", selector: Doc | None = None, **la
 def asked(policy: Doc, *documents: Doc, source: Peer, destination: Peer, **options: Any) -> str:
     known = from_manifests(documents)
     known = replace(known, options=replace(known.options, **options))
-    return letters(compiled(policy, inventory=known), source, destination)
+    return letters(compiled(policy, known=known), source, destination)
 
 
 def to_group(**wanted: Any) -> Doc:
@@ -123,7 +123,7 @@ def test_nodes_by_their_labels() -> None:
     ):
         known = from_manifests([])
         known = replace(known, options=replace(known.options, node_selector_labels=True))
-        assert letters(compiled(policy, inventory=known), pod("a"), destination) == expected
+        assert letters(compiled(policy, known=known), pod("a"), destination) == expected
 
 
 def test_groups_of_a_cloud_are_undecided() -> None:
@@ -145,6 +145,6 @@ def test_named_ports_of_pods_that_manifests_declare() -> None:
     known = from_manifests([b])
     labels = known.endpoints[0].labels
     policy = cnp("p", app="b", ingress=[{"toPorts": [ports("WEB/TCP")]}])
-    assert letters(compiled(policy, inventory=known), pod("a"), Peer(labels)) == "AAA"
-    assert letters(compiled(policy, inventory=known), pod("a"), Peer(labels), L4(Protocol.TCP, 81)) == "ADD"
-    assert letters(compiled(policy, inventory=Inventory()), pod("a"), Peer(labels)) == "A??"
+    assert letters(compiled(policy, known=known), pod("a"), Peer(labels)) == "AAA"
+    assert letters(compiled(policy, known=known), pod("a"), Peer(labels), L4(Protocol.TCP, 81)) == "ADD"
+    assert letters(compiled(policy, known=Inventory()), pod("a"), Peer(labels)) == "A??"
