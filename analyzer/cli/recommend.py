@@ -104,7 +104,7 @@ def command(
         sys.stdout.write(dump(documents))
     elif form:
         show(full, form)
-    show(proposal_summary(proposal, found.coverage, next_steps(output_dir)), err=True)
+    show(proposal_summary(proposal, found.coverage, next_steps(output_dir, kustomize=shape.kustomize)), err=True)
     if found.interrupted:
         note("Interrupted: these policies fit only what was read until then.")
     finish(found.interrupted, findings=unsound)
@@ -136,12 +136,13 @@ def inventory_of(found: Found, manifests: Sequence[str], cluster: ClusterOptions
     return replace(known, names={**found.names, **known.names})
 
 
-def next_steps(folder: Path | None) -> list[str]:
+def next_steps(folder: Path | None, *, kustomize: bool = False) -> list[str]:
     """What to do with the policies."""
     if folder is None:
         return ["hubble-analyzer recommend ... --output-dir policies   writes one file per workload, and a report."]
+    way = "-k" if kustomize else "--recursive -f"
     return [
         f"Read {folder / 'REPORT.md'} and the policies: each file tells what it is based on.",
-        f"kubectl apply --dry-run=server --recursive -f {folder}   lets your cluster check them; nothing changes.",
+        f"kubectl apply --dry-run=server {way} {folder}   lets your cluster check them; nothing changes.",
         "Apply them where breaking something is cheap first, and watch: hubble observe --verdict DROPPED",
     ]

@@ -18,6 +18,9 @@ CLUSTER_DOMAIN = "cluster.local"
 MAX_LABELS = 8
 """Labels before the cluster's domain: an outside name with fewer than five dots, the namespace and ``svc``."""
 
+MAX_NAME = 255
+"""Longest name in a rule (the CRD's maxLength); DNS has none that are longer."""
+
 _NAME = re.compile(r"[-a-z0-9_]+(?:\.[-a-z0-9_]+)*")
 _SERVICE = re.compile(r"[-a-z0-9_.]+\.svc\.([-a-z0-9_.]+)")
 
@@ -39,9 +42,7 @@ def lookups(draft: Draft) -> Draft:
     notes: list[Note] = []
     narrowed: dict[SubjectKey, tuple[str, ...]] = {}
     for key, rules in _resolving(draft).items():
-        names = {
-            name for rule in rules for edge in rule.evidence for name in edge.stats.queries if _NAME.fullmatch(name)
-        }
+        names = {name for rule in rules for edge in rule.evidence for name in edge.stats.queries if _is_name(name)}
         if any(edge.stats.queries.overflow for rule in rules for edge in rule.evidence):
             notes.append(Note(Topic.LAYER7, str(key), _SAMPLE))
         elif not names:
@@ -56,6 +57,10 @@ def lookups(draft: Draft) -> Draft:
         for rule in draft.rules
     )
     return replace(draft, rules=changed, notes=(*draft.notes, *notes))
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= MAX_NAME and bool(_NAME.fullmatch(text))
 
 
 def _resolves(rule: RuleDraft) -> bool:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analyzer.existing import kustomized, plan
 from analyzer.manifests import dump, parse
-from analyzer.model.edge import Endpoint
+from analyzer.model.edge import Edge, Endpoint
+from analyzer.model.flow import Verdict
 from analyzer.model.labels import Label, Labels
-from analyzer.recommend import Proposal, recommend
+from analyzer.policy import parse as parse_policy
+from analyzer.recommend import L7, Options, Proposal, Settings, recommend
+from analyzer.recommend.evidence import Evidence, evidenced
+from analyzer.recommend.knp import network_policies
 from analyzer.recommend.policies import MAX_NAME, safe_name
-from tests.recommend.build import REDIS, edge, outside
+from tests.recommend.build import DNS, REDIS, edge, outside
+from tests.recommend.test_http import requests
 from tests.recommend.test_laws import validator
 
 NASTY = [
@@ -46,6 +52,35 @@ def check(made: Proposal) -> None:
         validator().validate(document)
 
 
+def check_all(seen: list[Edge], folder: Path) -> None:
+    """The same for everything that may be written beside it: other dialects, evidence, visibility, files of a repository."""
+    made = recommend(seen, options=Options(Settings(l7=frozenset(L7)), zone_names=2, max_cidrs=1))
+    check(made)
+    kubernetes, losses = network_policies(made)
+    assert all(str(loss) for loss in losses)
+    for documents in (
+        kubernetes,
+        made.visibility_manifests(),
+        evidenced(made.manifests(), made.policies, Evidence.FULL),
+        evidenced(made.manifests(), made.policies, Evidence.FULL, annotate=True),
+    ):
+        text = dump(documents)
+        text.encode("ascii")
+        assert [each.data for each in parse(text)] == [each.data for each in documents]
+        for document in documents:
+            parse_policy(document.data)
+            assert all(SAFE_PART.fullmatch(part) for part in PurePosixPath(document.path).parts)
+            assert len({each.path for each in documents}) == len(documents)
+        found = plan(documents, str(folder))
+        for change in found.changes:
+            path = Path(change.path).resolve()
+            assert path.is_relative_to(folder.resolve())
+            assert change.diff().isprintable() or "\n" in change.diff()
+        listed = kustomized(str(folder), [change.path for change in found.changes])
+        (document,) = parse(listed.after)
+        assert all(not each.startswith(("/", "..")) for each in document.data["resources"])
+
+
 def evil(value: str, *, key: str = "app", namespace: str = "shop", cluster: str = "default") -> Endpoint:
     labels = [Label("k8s", key, value), Label("k8s", "io.kubernetes.pod.namespace", namespace)]
     return Endpoint(Labels.of(labels), namespace, cluster)
@@ -59,6 +94,34 @@ def test_nasty_strings_everywhere(text: str) -> None:
         ends = {end for policy in made.policies for end in policy.subject.identities}
         assert each in ends or any(refusal.edge.source == each for refusal in made.refused)
     check(recommend([edge(REDIS, outside(text), "443/TCP", names=[text])]))
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_nasty_strings_in_all_that_is_written_beside(text: str, tmp_path: Path) -> None:
+    each = evil(text if len(text) < 64 else "x")
+    far = [edge(each, outside(f"198.51.100.{n}"), "443/TCP", names=[text, f"{text}.{n}.example.com"]) for n in (1, 2)]
+    asked = edge(each, DNS, "53/UDP", queries=[text, "api.example.com"])
+    called = requests(
+        ("GET", text, Verdict.FORWARDED),
+        (text, "/a", Verdict.FORWARDED),
+        ("GET", f"/{text}/1", Verdict.FORWARDED, text),
+    )
+    fine = requests(("GET", f"/{text}", Verdict.FORWARDED, text), source=each)
+    service = edge(each, outside("10.96.0.9"), "80/TCP")
+    service.stats.services.add(text, 1)
+    for seen in ([*far, asked, called, service], [fine, asked], [edge(each, outside("198.51.100.9"), "443/TCP")]):
+        check_all(seen, tmp_path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXT, TEXT)
+def test_random_paths_are_matched_literally_or_not_at_all(path: str, host: str) -> None:
+    made = recommend(
+        [requests(("GET", f"/{path}", Verdict.FORWARDED, host))], options=Options(Settings(l7=frozenset(L7)))
+    )
+    check(made)
+    for document in made.documents():
+        parse_policy(document)
 
 
 @settings(max_examples=100, deadline=None)
