@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 from ipaddress import ip_network
 
-from analyzer.policy.checks import ICMP_TYPES, is_dns_pattern, is_label_value
+from analyzer.policy.checks import ICMP_TYPES, is_label_value
 from analyzer.policy.validate_meta import META, subdomain
 from analyzer.policy.validate_types import ANYTHING, FLAG, TEXT, IntOrText, ListOf, MapOf, Record, Text, Type, Whole
 
@@ -25,6 +24,9 @@ _ICMP_NAMES = frozenset(name for names in ICMP_TYPES.values() for name in names)
 }
 _ICMP_NUMBER = re.compile(r"[0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]")
 _NAME_BACKWARDS = re.compile(r"([a-zA-Z0-9]-?)*?[a-zA-Z]")
+# Names and patterns: the dots stand alone, one may end it.
+_DNS_NAME = re.compile(r"[-a-zA-Z0-9_]+([.][-a-zA-Z0-9_]+)*[.]?", re.ASCII)
+_DNS_PATTERN = re.compile(r"[-a-zA-Z0-9_*]+([.][-a-zA-Z0-9_*]+)*[.]?", re.ASCII)
 _MASK = re.compile(r"[0-9]+")
 _WILDCARD = re.compile(r"\*?\*\.")
 
@@ -48,11 +50,15 @@ def _is_port(text: str) -> bool:
 
 
 def _is_server_name(text: str) -> bool:
-    return is_dns_pattern(_WILDCARD.sub("", text, count=1) if _WILDCARD.match(text) else text, wildcards=False)
+    return _is_name(_WILDCARD.sub("", text, count=1) if _WILDCARD.match(text) else text)
 
 
-def _names(*, wildcards: bool) -> Callable[[str], bool]:
-    return lambda text: is_dns_pattern(text, wildcards=wildcards)
+def _is_name(text: str) -> bool:
+    return bool(_DNS_NAME.fullmatch(text))
+
+
+def _is_pattern(text: str) -> bool:
+    return bool(_DNS_PATTERN.fullmatch(text))
 
 
 _CIDR = Text(test=_is_cidr, meant="an address with a prefix length, such as 192.0.2.0/24")
@@ -71,8 +77,8 @@ _SELECTOR = Record(
 )
 _FQDN = Record(
     {
-        "matchName": Text(most=255, test=_names(wildcards=False), meant="a DNS name without wildcards"),
-        "matchPattern": Text(most=255, test=_names(wildcards=True), meant="a DNS name that may have '*' in it"),
+        "matchName": Text(most=255, test=_is_name, meant="a DNS name without wildcards"),
+        "matchPattern": Text(most=255, test=_is_pattern, meant="a DNS name that may have '*' in it"),
     },
     one_of=("matchName", "matchPattern"),
 )
