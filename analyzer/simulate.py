@@ -125,6 +125,8 @@ class Simulation:
         self.inventory = inventory
         self._compiled = compiled
         self._resolving = resolving
+        self._inside: dict[int, tuple[Endpoint, Peer]] = {}
+        self._told: dict[int, tuple[SideDecision, SideOutcome]] = {}
         self._partition = Partition(compiled.selectors(), inventory)
 
     def outcome(self, edge: Edge) -> EdgeOutcome:
@@ -132,9 +134,29 @@ class Simulation:
         unknown = _UNKNOWN.get(_what_is_missing(edge))
         if unknown is not None:
             return EdgeOutcome(edge, unknown, unknown)
-        egress, ingress = self.side(edge, Side.SOURCE), self.side(edge, Side.DESTINATION)
+        egress, ingress = self._both(edge)
         refused = self._refused_requests(edge) if egress.proxied or ingress.proxied else ()
         return EdgeOutcome(edge, egress, ingress, refused)
+
+    def _both(self, edge: Edge) -> tuple[SideOutcome, SideOutcome]:
+        if any(end.address or _HOST in end.labels for end in (edge.source, edge.destination)):
+            return self.side(edge, Side.SOURCE), self.side(edge, Side.DESTINATION)
+        # Nothing is unsure about two pods: one question answers for both sides.
+        decision = self._compiled.decide(Traffic(self._pod(edge.source), self._pod(edge.destination), edge.l4))
+        return self._tell(decision.egress), self._tell(decision.ingress)
+
+    def _pod(self, end: Endpoint) -> Peer:
+        # By id, because hashing a label set costs more than the whole question; holding on to it keeps its id its own.
+        known = self._inside.get(id(end))
+        if known is None or known[0] is not end:
+            known = self._inside[id(end)] = end, peer_of(end, (), self.inventory)
+        return known[1]
+
+    def _tell(self, answer: SideDecision) -> SideOutcome:
+        known = self._told.get(id(answer))
+        if known is None or known[0] is not answer:
+            known = self._told[id(answer)] = answer, _one_side([answer])
+        return known[1]
 
     def side(self, edge: Edge, side: Side) -> SideOutcome:
         """One side's outcome, against the far end as that side's agent names it; of several names the worst outcome counts."""
@@ -168,7 +190,7 @@ class Simulation:
         """The peers an end stands for: one, unless its address is a prefix or unknown. Then every part of it that a rule could tell
         apart stands for itself, with each of the DNS names, and without one if some of the traffic had none."""
         if not end.address:
-            return (peer_of(end, (), self.inventory),)
+            return (self._pod(end),)
         names = tuple(edge.stats.names)
         if "/" not in end.address and end.address not in (UNKNOWN, INVALID):
             return (peer_of(end, names, self.inventory),)
@@ -220,6 +242,7 @@ class Simulation:
         return tuple(sorted(refused))
 
 
+_HOST = Label("reserved", Entity.HOST.value)
 _WORST_FIRST = (Result.DENIED, Result.UNDECIDED, Result.ALLOWED)
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 _UNDIRECTED = "nobody can tell which side is the client"

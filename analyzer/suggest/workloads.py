@@ -7,7 +7,7 @@ from collections import defaultdict
 from analyzer.model.edge import Endpoint
 from analyzer.model.flow import Workload
 from analyzer.model.inventory import Inventory, InventoryEndpoint
-from analyzer.model.labels import CLUSTER_KEY, Labels
+from analyzer.model.labels import CLUSTER_KEY, NAMESPACE_KEY, Labels
 from analyzer.model.workload import workload_name
 from analyzer.policy.selector import LabelSelector
 from analyzer.recommend.draft import Selection
@@ -27,6 +27,7 @@ class Workloads:
         for each in inventory.endpoints:
             place = each.labels.get(CLUSTER_KEY, "k8s") or self._home, each.namespace
             self._pods[place].append((pod_workload(each), each.labels))
+        self._chosen: dict[LabelSelector, list[tuple[str, str]]] = {}
         self._universes: dict[Place, Universe] = {}
         self._selections: dict[tuple[Place, Labels], Selection | None] = {}
 
@@ -57,18 +58,33 @@ class Workloads:
 
     def reached(self, selector: LabelSelector, end: Endpoint) -> tuple[str, ...]:
         """The other workloads that `selector` chooses, as ``namespace/name``."""
+        if selector not in self._chosen:
+            only = _namespaces(selector)
+            self._chosen[selector] = sorted(
+                {
+                    (namespace, name)
+                    for (_, namespace), pods in self._pods.items()
+                    if only is None or namespace in only
+                    for name, labels in pods
+                    if name and selector.matches(labels)
+                }
+            )
         own = {(end.namespace, name) for name in self._names(end)}
-        found = {
-            (namespace, name)
-            for (_, namespace), pods in self._pods.items()
-            for name, labels in pods
-            if name and (namespace, name) not in own and selector.matches(labels)
-        }
-        return tuple(f"{namespace}/{name}" for namespace, name in sorted(found))
+        return tuple(
+            f"{namespace}/{name}" for namespace, name in self._chosen[selector] if (namespace, name) not in own
+        )
 
     def _names(self, end: Endpoint) -> set[str]:
         place = end.labels.get(CLUSTER_KEY, "k8s") or self._home, end.namespace
         return {name for name, labels in self._pods.get(place, ()) if labels == end.labels} | {workload_name(end)}
+
+
+def _namespaces(selector: LabelSelector) -> frozenset[str] | None:
+    """The namespaces that a selector is bound to; None if it is bound to none."""
+    for each in selector.requirements:
+        if each.key == NAMESPACE_KEY and not each.operator.negated and not each.operator.exists:
+            return frozenset(each.values)
+    return None
 
 
 def pod_workload(pod: InventoryEndpoint) -> str:
