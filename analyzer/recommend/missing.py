@@ -103,6 +103,9 @@ class _Asked:
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self._compiled: PolicySet = compile_policies(draft.options.existing, draft.inventory)
+        self._members: dict[tuple[str, ...], list[SubjectKey]] = defaultdict(list)
+        for key in draft.subjects:
+            self._members[key[:2]].append(key)
         self._ipv6 = draft.inventory.options.ipv6
         self._names: Mapping[SubjectKey, set[str]] = defaultdict(set)
         for claim in draft.claims:
@@ -160,9 +163,12 @@ class _Asked:
 
     def _pods(self, key: SubjectKey) -> Iterator[Endpoint]:
         """The identities of a workload, or of all in a namespace where the key has no name."""
-        for each in self._draft.subjects.values():
-            if each.key == key or (not key.name and each.key[:2] == key[:2]):
-                yield from each.identities
+        subjects = self._draft.subjects
+        if key.name:
+            yield from subjects[key].identities if key in subjects else ()
+            return
+        for each in self._members[key[:2]]:
+            yield from subjects[each].identities
 
     def _outside(self, far: Endpoint, edge: Edge) -> Iterator[Peer]:
         labels, names = far.labels, tuple(edge.stats.names)

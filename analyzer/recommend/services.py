@@ -35,7 +35,9 @@ class Services:
         for service in inventory.services:
             for address in (*service.cluster_ips, *service.external_ips):
                 self._by_address[address].append(service)
-        self._subjects = subjects
+        self._subjects: dict[tuple[str, str], list[Subject]] = defaultdict(list)
+        for key, subject in subjects.items():
+            self._subjects[key.cluster, key.namespace].append(subject)
         self._declared: dict[str, list[InventoryEndpoint]] = defaultdict(list)
         for endpoint in inventory.endpoints:
             self._declared[endpoint.namespace].append(endpoint)
@@ -61,10 +63,10 @@ class Services:
             if target.isdigit():
                 yield Backend(EntityPeer(Entity.KUBE_APISERVER), L4(l4.protocol, int(target)))
             return
-        for key, subject in self._subjects.items():
-            if (key.cluster, key.namespace) == (cluster, service.namespace) and _selects(service, subject):
-                peer = EndpointPeer(key, subject.selection)
-                yield from (Backend(peer, each, key) for each in self._targets(subject, target, l4))
+        for subject in self._subjects[cluster, service.namespace]:
+            if _selects(service, subject):
+                peer = EndpointPeer(subject.key, subject.selection)
+                yield from (Backend(peer, each, subject.key) for each in self._targets(subject, target, l4))
 
     def _targets(self, subject: Subject, target: str, l4: L4) -> set[L4]:
         """A service's target port; a named one is looked up in what the workload's pods declare."""

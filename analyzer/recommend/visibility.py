@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -10,6 +11,7 @@ from analyzer.model.edge import Edge
 from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4, Protocol
+from analyzer.model.labels import Labels
 from analyzer.recommend.cidrs import is_private
 from analyzer.recommend.draft import (
     L7,
@@ -51,14 +53,16 @@ def visibility(draft: Draft) -> Draft:
     ask for and request everything."""
     found: list[PolicyDraft] = []
     notes: list[Note] = []
+    declared = _declared(draft)
     for policy in draft.policies:
-        key = policy.subject.key
+        key, l7 = policy.subject.key, draft.options.settings(policy.subject.key.namespace).l7
         rules: list[RuleDraft] = []
         addresses = _nameless(policy)
-        if addresses:
+        if addresses or (L7.DNS in l7 and _unasked(policy)):
             rules.extend(_lookups(policy))
+        if addresses:
             notes.append(Note(Topic.BLIND, str(key), _NAMES.format(len(addresses))))
-        unseen = list(_unseen(draft, policy)) if L7.HTTP in draft.options.settings(key.namespace).l7 else []
+        unseen = list(_unseen(policy, declared)) if L7.HTTP in l7 else []
         if unseen:
             rules.extend(unseen)
             listed = ", ".join(map(str, sorted({l4 for rule in unseen for l4 in rule.ports})))
@@ -110,21 +114,29 @@ def _usual_resolver(cluster: str) -> Peer:
     return EndpointPeer(SubjectKey(cluster, "kube-system", "kube-dns"), Selection((("k8s-app", "kube-dns"),)))
 
 
-def _unseen(draft: Draft, policy: PolicyDraft) -> Iterator[RuleDraft]:
+def _unasked(policy: PolicyDraft) -> bool:
+    """Whether it resolves names, and the proxy saw none of its requests."""
+    rules = [rule for rule in policy.section(Direction.EGRESS) if rule.purpose is not Purpose.TRAFFIC]
+    return bool(rules) and not any(edge.stats.queries for rule in rules for edge in rule.evidence)
+
+
+def _declared(draft: Draft) -> dict[tuple[str, Labels], set[L4]]:
+    """The ports of pods that are declared to carry plain HTTP."""
+    found: dict[tuple[str, Labels], set[L4]] = defaultdict(set)
+    for endpoint in draft.inventory.endpoints:
+        for name, port in (endpoint.named_ports or {}).items():
+            if name.startswith("http") and not name.startswith("https"):
+                found[endpoint.namespace, endpoint.labels].add(port)
+    return found
+
+
+def _unseen(policy: PolicyDraft, declared: Mapping[tuple[str, Labels], set[L4]]) -> Iterator[RuleDraft]:
     """The workload's own ingress rules, for ports that speak HTTP as far as one can tell and of which no request was seen."""
-    labels = {end.labels for end in policy.subject.identities}
-    declared = {
-        port
-        for endpoint in draft.inventory.endpoints
-        if endpoint.namespace == policy.subject.key.namespace and endpoint.labels in labels
-        for name, port in (endpoint.named_ports or {}).items()
-        if name.startswith("http") and not name.startswith("https")
-    }
+    namespace = policy.subject.key.namespace
+    own = {port for end in policy.subject.identities for port in declared.get((namespace, end.labels), ())}
     for rule in policy.section(Direction.INGRESS):
         if rule.purpose is not Purpose.TRAFFIC or rule.http or any(edge.stats.http for edge in rule.evidence):
             continue
-        ports = tuple(
-            l4 for l4 in rule.ports if l4 in declared or (l4.protocol is Protocol.TCP and l4.port in HTTP_PORTS)
-        )
+        ports = tuple(l4 for l4 in rule.ports if l4 in own or (l4.protocol is Protocol.TCP and l4.port in HTTP_PORTS))
         if ports:
             yield replace(rule, ports=ports, http=_EVERY_REQUEST)

@@ -95,3 +95,10 @@ def test_http_only_on_request_and_only_on_ports_that_speak_it() -> None:
     assert rule["toPorts"][0]["rules"] == {"http": [{}]}
     assert rule["fromEndpoints"][0]["matchLabels"]["app"] == "web"
     validator().validate(document)
+
+
+def test_where_lookups_are_to_be_narrowed_and_none_was_seen_they_are_made_visible() -> None:
+    seen = [lookup(CART), edge(CART, REDIS, "6379/TCP")]
+    assert shown(recommend(seen)) == []
+    (document,) = shown(recommend(seen, options=Options(Settings(l7=frozenset({L7.DNS})))))
+    assert document["spec"]["egress"][0]["toPorts"][0]["rules"] == {"dns": [{"matchPattern": "*"}]}
