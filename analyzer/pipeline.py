@@ -16,14 +16,27 @@ from analyzer.graph import service_graph
 from analyzer.model.edge import Coverage, EdgeTable
 from analyzer.model.flow import Flow, Skip
 from analyzer.recommend import recommend
+from analyzer.scale import Processes, expanded
 from analyzer.settle import settle
 from analyzer.sources.base import Batch, FlowSource, History, Position, Record, nothing_read_before
 from analyzer.sources.filters import Selection
+from analyzer.sources.jsonpb import FileSource
 
 if TYPE_CHECKING:
     from analyzer.store import Store
 
-__all__ = ["MAX_EDGES", "OnBatch", "OnTrouble", "batches", "collect", "read", "recommend", "service_graph", "settle"]
+__all__ = [
+    "MAX_EDGES",
+    "OnBatch",
+    "OnTrouble",
+    "batches",
+    "collect",
+    "read",
+    "read_files",
+    "recommend",
+    "service_graph",
+    "settle",
+]
 
 OnBatch = Callable[[Coverage, EdgeTable], None]
 """Called after every batch, empty ones included, with what was read so far, and the edges since they were handed over last."""
@@ -51,6 +64,25 @@ def read(
         aggregator.add(batch)
         on_batch(aggregator.table.coverage, aggregator.table)
     return aggregator.table
+
+
+def read_files(
+    paths: Iterable[str], processes: Processes, keep: Selection | None = None, on_batch: OnBatch = _silently
+) -> EdgeTable:
+    """As `read`, each file by a process of its own. Raises SourceError."""
+    table, known = EdgeTable(), dict[str, list[Position]]()
+    for part in processes.read(expanded(paths), keep):
+        if any(position in known.get(position.stream, ()) for position in part.positions):
+            # Another file has some of this content: what is left of it cannot be told from its table.
+            source = FileSource([part.path])
+            part = part._replace(table=read([source], keep, lambda stream: sorted(known.get(stream, ()))))
+        if part.error:
+            raise part.error
+        for position in part.positions:
+            known.setdefault(position.stream, []).append(position)
+        table.merge(part.table)
+        on_batch(table.coverage, table)
+    return table
 
 
 def collect(

@@ -38,13 +38,14 @@ class Inputs:
     """What to read, as the user said it. `sources` is empty when it is the server at `server`.
 
     `number` is how many flows from the end, or from the beginning with `first`; 0 is all. `port_forward` is the local port of
-    a port-forward to Relay (0 is any), None without one.
+    a port-forward to Relay (0 is any), None without one. `jobs` is how many processes read files, 0 if that is not said.
     """
 
     sources: tuple[str, ...]
     server: Mapping[str, Any]
     cluster: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     port_forward: int | None = None
+    jobs: int = 0
     since: Moment | None = None
     until: Moment | None = None
     number: int = 0
@@ -206,6 +207,10 @@ def reads_flows(function: Callable[..., Any], *, tails: bool = False) -> Callabl
     for option in reversed((*_RANGE, *_filter_options())):
         decorated = option(decorated)
     decorated = _option(
+        "--jobs", "-j", type=click.IntRange(min=1), metavar="N", panel=RANGE,
+        help="Processes that read several files.  [default: one for each processor if the files are large]",
+    )(decorated)  # fmt: skip
+    decorated = _option(
         "--input-file", multiple=True, metavar="FILE", panel=RANGE, help="The same as naming the file as a SOURCE."
     )(decorated)
     return click.argument("sources", nargs=-1, metavar="[SOURCE]...")(decorated)
@@ -234,8 +239,20 @@ def _inputs(params: dict[str, Any], tails: bool) -> Inputs:
     since, until = _range(params.pop("since"), params.pop("until"))
     whitelist, blacklist = _filters(params)
     forwarded = port if forward and not sources else None
+    jobs = params.pop("jobs") or 0
     return Inputs(
-        sources, server, cluster, forwarded, since, until, number, first, follow, tuple(whitelist), tuple(blacklist)
+        sources,
+        server,
+        cluster,
+        forwarded,
+        jobs,
+        since,
+        until,
+        number,
+        first,
+        follow,
+        tuple(whitelist),
+        tuple(blacklist),
     )
 
 

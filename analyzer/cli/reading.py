@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyzer.cli.interrupt import Interruptible
@@ -16,6 +17,7 @@ from analyzer.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from analyzer.model.edge import Coverage, Edge
+    from analyzer.scale import Processes
     from analyzer.sources.base import FlowSource
     from analyzer.sources.filters import Selection
 
@@ -133,15 +135,20 @@ def fingerprint(inputs: Inputs) -> str:
 def find_edges(inputs: Inputs, include_verdicts: frozenset[str] = frozenset()) -> Found:
     """Read everything the user named, and settle it. Raises AnalyzerError."""
     from analyzer.inventories import answered_names
-    from analyzer.pipeline import read, settle
+    from analyzer.pipeline import read, read_files, settle
     from analyzer.store import Store
 
     sources = opened(inputs)
     asked = [(where, hours(inputs), edge_filter(inputs)) for where in sources.stores]
     keep = selection(inputs)
     words = f"Reading {sources.names}"
-    with Interruptible(sources.close) as interruptible, Progress(words, follow=inputs.follow) as progress:
-        table = read(*_limited(sources.flows, keep, inputs), on_batch=progress.update)
+    processes = _processes(inputs, sources)
+    close = sources.close if processes is None else processes.close
+    with Interruptible(close) as interruptible, Progress(words, follow=inputs.follow) as progress:
+        if processes is None:
+            table = read(*_limited(sources.flows, keep, inputs), on_batch=progress.update)
+        else:
+            table = read_files([source.name for source in sources.flows], processes, keep, progress.update)
         for where, (since, until), _ in asked:
             with Store.open(where, create=False) as store:
                 table.merge(store.read(since=since, until=until))
@@ -149,6 +156,24 @@ def find_edges(inputs: Inputs, include_verdicts: frozenset[str] = frozenset()) -
     if asked:
         edges = tuple(filter(asked[0][2], edges))
     return Found(edges, table.coverage, interruptible.interrupted, answered_names(table.answers))
+
+
+LARGE = 64 << 20
+"""Bytes of files from which on more than one process reads them: starting one costs half a second."""
+
+
+def _processes(inputs: Inputs, sources: Opened) -> Processes | None:
+    """Who reads the files, if it is more than this process."""
+    files = [Path(name) for name in inputs.sources if name not in sources.stores]
+    if not files or inputs.number or "-" in inputs.sources or inputs.jobs == 1:
+        return None
+    listed = [each for path in files for each in (path.rglob("*") if path.is_dir() else [path]) if each.is_file()]
+    jobs = inputs.jobs or (os.cpu_count() or 1)
+    if len(listed) < 2 or jobs < 2 or (not inputs.jobs and sum(each.stat().st_size for each in listed) < LARGE):
+        return None
+    from analyzer.scale import Processes
+
+    return Processes(jobs)
 
 
 def _limited(
