@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from analyzer.cli.options import OUTPUT
 from analyzer.cli.policies import check_stdin, inventory_option
 
+if TYPE_CHECKING:
+    from analyzer.cluster import ClusterOptions, Resource
+    from analyzer.errors import ManifestError
+    from analyzer.manifests import Document
+
 __all__ = ["command"]
+
+CLUSTER_PANEL = "The word cluster"
 
 
 @click.command("lint", short_help="Check policies: what Cilium refuses, and what does not do what it seems to.")
@@ -23,8 +31,23 @@ __all__ = ["command"]
     "-o", "--output", type=click.Choice(("table", "wide", "json", "markdown")), default="table", show_default=True,
     panel=OUTPUT, help="Format, on standard output.",
 )  # fmt: skip
-def command(paths: tuple[str, ...], inventory: tuple[str, ...], ignore: tuple[str, ...], output: str) -> None:
-    """Check the policies below each PATH: a file, a folder, or - for standard input.
+@click.option(
+    "--kubeconfig", envvar="HUBBLE_KUBECONFIG", default="", metavar="FILE", panel=CLUSTER_PANEL,
+    help="The kubeconfig file, if not the one kubectl takes.",
+)  # fmt: skip
+@click.option(
+    "--kube-context", envvar="HUBBLE_KUBE_CONTEXT", default="", metavar="NAME", panel=CLUSTER_PANEL,
+    help="A context of it, if not the current one.",
+)  # fmt: skip
+def command(
+    paths: tuple[str, ...],
+    inventory: tuple[str, ...],
+    ignore: tuple[str, ...],
+    output: str,
+    kubeconfig: str,
+    kube_context: str,
+) -> None:
+    """Check the policies below each PATH: a file, a folder, - for standard input, or the word cluster for its own.
 
     An error is what the schema of the CRD or the Cilium agent refuses. A warning is a policy that is taken and does something
     else than it seems to. All policies are looked at together, so name all that apply to a cluster. Other kinds are passed over.
@@ -32,22 +55,36 @@ def command(paths: tuple[str, ...], inventory: tuple[str, ...], ignore: tuple[st
     Exit code 0 when there is nothing to report, 1 with findings, 2 when something could not be read.
     """
     from analyzer.cli.output import finish, show
+    from analyzer.cluster import INVENTORY, POLICIES, ClusterOptions
     from analyzer.errors import ManifestError
     from analyzer.inventories import from_manifests
     from analyzer.lint import lint
-    from analyzer.manifests import load
     from analyzer.report.lint import lint_report
 
     check_stdin(paths, inventory)
     _known(ignore)
+    cluster = ClusterOptions(kubeconfig, kube_context)
     failed: list[ManifestError] = []
-    around = list(load(inventory, on_error=failed.append))
+    around = list(_documents(inventory, cluster, INVENTORY, failed))
     known = from_manifests(each.data for each in around) if inventory else None
-    linted = lint(load(paths, on_error=failed.append, lines=True), known, around).without(ignore)
+    linted = lint(_documents(paths, cluster, POLICIES, failed), known, around).without(ignore)
     show(lint_report(linted, [error.message for error in failed]), output)
     if failed:
         raise ManifestError(_unreadable(failed), hint="the rest was checked; mend what is named above")
     finish(False, findings=bool(linted.findings))
+
+
+def _documents(
+    paths: Iterable[str], cluster: ClusterOptions, kinds: Sequence[Resource], failed: list[ManifestError]
+) -> Iterator[Document]:
+    from analyzer.cli.kubernetes import CLUSTER, load_documents
+    from analyzer.manifests import load
+
+    for path in paths:
+        if path == CLUSTER:
+            yield from load_documents([path], cluster, kinds)
+        else:
+            yield from load([path], on_error=failed.append, lines=True)
 
 
 def _known(rules: Sequence[str]) -> None:

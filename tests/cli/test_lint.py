@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 
 from analyzer.cli.main import cli
 from analyzer.manifests import MAX_BYTES, dump
+from tests.kubernetes_api import CONTEXT, KubernetesApi
+from tests.test_cluster import objects, thing
 
 GOOD: dict[str, Any] = {
     "apiVersion": "cilium.io/v2",
@@ -229,3 +231,20 @@ def test_a_path_is_needed() -> None:
     result = run()
     assert result.exit_code == 2
     assert "PATH" in result.stderr
+
+
+def test_the_word_cluster_stands_for_its_own_policies_and_inventory(tmp_path: Path) -> None:
+    stored = objects()
+    policy = {"endpointSelector": {}, "ingress": [{"fromCIDR": ["10.0.0.0/24"]}]}
+    stored["/apis/cilium.io/v2/ciliumnetworkpolicies"] = [thing("cart", "shop", spec=policy)]
+    with KubernetesApi(stored).serving() as server:
+        flags = ("--kubeconfig", server.kubeconfig(tmp_path), "--kube-context", CONTEXT)
+        (found,) = findings("cluster", "--inventory", "cluster", *flags, code=1)
+    assert (found["path"], found["line"], found["rule"]) == ("cluster", None, "cidr-inside")
+    assert found["policy"] == "CiliumNetworkPolicy shop/cart"
+
+
+def test_a_cluster_that_cannot_be_reached(tmp_path: Path) -> None:
+    result = run("cluster", "--kubeconfig", tmp_path / "gone")
+    assert result.exit_code == 2
+    assert result.stderr.count("Error:") == 1
