@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from analyzer.diff import Change, Diff, compare
 from analyzer.model.edge import Edge, Endpoint, Status
 from analyzer.model.inventory import Inventory
+from analyzer.model.labels import Labels
 from analyzer.policy import Policy
 from analyzer.simulate import Outcomes, observed, simulate
 from tests.recommend.build import API_SERVER, CART, HOST, REDIS, REMOTE_NODE, edge, outside, pod
@@ -18,7 +19,7 @@ from tests.test_simulate import cnp, ports
 
 Doc = dict[str, Any]
 ENDS = [CART, REDIS, pod("batch", app="cart"), HOST, REMOTE_NODE, API_SERVER, outside("198.51.100.7")]
-ENDS += [outside("203.0.113.0/24"), outside("unknown"), Endpoint(CART.labels[:0], "shop", name="masked")]
+ENDS += [outside("203.0.113.0/24"), outside("unknown"), Endpoint(Labels(), "shop", name="masked")]
 PORTS = ["80/TCP", "443/TCP", "53/UDP", "ICMP/8"]
 STATUSES = [*[Status.FORWARDED] * 4, *Status]
 

@@ -22,6 +22,7 @@ __all__ = ["Advices", "by_weight", "diff_report", "diff_title", "diff_values"]
 Advices = Mapping[tuple[EdgeKey, str], Advice]
 """What would allow an edge in a direction (``egress``, ``ingress``) that denies it."""
 
+_UNANSWERED = "Would be dropped, but nobody ever answered it (scans, or servers that were down)"
 SHOWN = 10
 """Rows shown of what breaks nothing."""
 MAX_ADVISED = 20
@@ -92,7 +93,6 @@ def diff_report(
     """For people. `notes` say what was compared; `full` shortens nothing, and `unchanged` lists even what stays allowed;
     `limit` bounds the rows of each table."""
     fewer = limit if full else limit or SHOWN
-    unanswered = "Would be dropped, but nobody ever answered it (scans, or servers that were down)"
     sections = [
         Section("", (_rest(diff), *notes)),
         _section("Would be dropped", diff.dropped, Tone.BAD, limit, full=full),
@@ -100,7 +100,7 @@ def diff_report(
         _changes(diff.dropped, advices, limit if full else limit or MAX_ADVISED),
         _section("Newly allowed", diff.of(Change.NEWLY_ALLOWED), Tone.WARNING, limit, full=full),
         _section("Undecided", diff.of(Change.UNDECIDED), Tone.WARNING, limit, full=full, folded=True),
-        _section(unanswered, diff.dropped_unanswered, Tone.PLAIN, fewer, full=full, folded=True),
+        _section(_UNANSWERED, diff.dropped_unanswered, Tone.PLAIN, fewer, full=full, folded=True),
         _section("Still denied", diff.of(Change.STILL_DENIED), Tone.PLAIN, fewer, full=full, folded=True),
     ]
     if unchanged:
@@ -130,7 +130,7 @@ def _section(
     notes = (
         (f"The {count(len(rows), 'edge')} with the most events; {left:,} more are shown by -o wide.",) if left else ()
     )
-    key = words.split(",")[0].lower().replace(" ", "_")
+    key = "unanswered" if words == _UNANSWERED else words.lower().replace(" ", "_")
     heading = f"{words}: {count(len(found), 'edge')}"
     columns = _BRIEF_COLUMNS if tone is Tone.PLAIN and not full else _COLUMNS
     return Section(heading, notes, (Table(key, columns, rows),), tone, folded=folded)

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from analyzer.cli.main import cli
 from tests.cli.records import exported, shop, write_lines
+from tests.cli.test_bad_input import HOSTILE
 
 FORMS = ("table", "wide", "json", "yaml", "markdown")
 
@@ -315,3 +316,33 @@ def test_a_comment_stays_short(tmp_path: Path) -> None:
     assert "more are shown by -o wide" in result.stdout.replace("\\", "")
     assert len(result.stdout) < 65_536
     assert len(findings(run("diff", path, "-p", "p.yaml", "-o", "json", code=1))) == 500
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """Flows of pods whose names, labels and namespaces were chosen to do harm."""
+    records = []
+    for text in HOSTILE:
+        for reply in (False, True):
+            record = exported("web", "cart", 8080, reply=reply)
+            end = record["flow"]["source" if not reply else "destination"]
+            end |= {"namespace": text, "pod_name": text, "workloads": [{"kind": text, "name": text}]}
+            end["labels"] = [f"k8s:app={text}", f"k8s:io.kubernetes.pod.namespace={text}"]
+            record["flow"]["destination_names"] = [text]
+            record["flow"]["uuid"] = f"{text}{reply}"
+            records.append(record)
+    return write_lines(tmp_path / "hostile.json", records)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_hostile_names_stay_text(hostile: Path, form: str) -> None:
+    result = run("diff", hostile, "-p", write("p.yaml", BREAKING), "--current", "p.yaml", "-o", form)
+    result = run("diff", hostile, "-p", "p.yaml", "-o", form, code=1)
+    for stream in (result.stdout, result.stderr):
+        assert all(c.isprintable() or c == "\n" for c in stream)
+    if form == "markdown":
+        assert "<script>" not in result.stdout
+    if form == "json":
+        for each in findings(result).values():
+            for suggested in each.get("suggestions", ()):
+                assert "yaml" not in suggested or yaml.safe_load(suggested["yaml"])
