@@ -102,7 +102,7 @@ def collect(
     """
     from analyzer.store.ledger import Ledger
 
-    done, aggregator, ledger, whole = Coverage(), Aggregator(), Ledger(store), True
+    done, aggregator, ledger, whole, ours = Coverage(), Aggregator(), Ledger(store), True, False
 
     def flush() -> None:
         ledger.settle()
@@ -111,7 +111,7 @@ def collect(
 
     try:
         for batch in batches(sources, keep, store.history):
-            whole = False
+            whole, ours = False, True
             aggregator.add(batch)
             ledger.note(batch)
             whole = True
@@ -124,6 +124,11 @@ def collect(
                     if on_trouble is None or many:
                         raise
                     on_trouble(error)
+            ours = False
+    except KeyboardInterrupt:
+        # In the middle of a source, nobody knows how far it is.
+        whole = whole and ours
+        raise
     finally:
         # Half a batch must not get in: reading it again would count that half twice.
         if whole:

@@ -98,6 +98,20 @@ def test_a_key_press_in_the_middle_loses_nothing_that_was_read(batches: list[Bat
     assert store.read() == read([Scripted(batches[:4])])
 
 
+def test_a_key_press_within_a_source_leaves_what_was_written_before(batches: list[Batch], store: Store) -> None:
+    """A source may be about to hand over more than it has: the last interval is read again rather than lost or doubled."""
+
+    class Pressed(Scripted):
+        def batches(self, history: History = nothing_read_before) -> Iterator[Batch]:
+            yield from batches[:4]
+            raise KeyboardInterrupt
+
+    ticks = iter(range(1, 100))
+    with pytest.raises(KeyboardInterrupt):
+        collect([Pressed([])], store, due=lambda: next(ticks) == 3)
+    assert store.read() == read([Scripted(batches[:3])])
+
+
 def test_the_same_content_counts_once_within_a_run_and_between_runs(tmp_path: Path, store: Store) -> None:
     one = write_lines(tmp_path / "one.json", shop())
     two = write_lines(tmp_path / "two.json", [*shop(), exported("web", "cart", 8080, second=30)])

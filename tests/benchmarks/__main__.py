@@ -9,16 +9,18 @@ import sys
 from tests.benchmarks.measure import QUICK
 
 # Each module has `run()`, which prints its figures, and says in its docstring what they are.
-BENCHMARKS = ("reading", "engine")
+BENCHMARKS = ("reading", "streaming", "processes", "others", "engine")
+LONG = ("soak",)
+"""Take minutes each, and run only when they are named."""
 
 
 def main(arguments: list[str]) -> int:
     names = [argument for argument in arguments if argument != "--quick"]
     if len(names) < len(arguments):
         os.environ[QUICK] = "1"
-    unknown = sorted(set(names) - set(BENCHMARKS))
+    unknown = sorted(set(names) - {*BENCHMARKS, *LONG})
     if unknown:
-        print(f"no such benchmark: {', '.join(unknown)} (there are: {', '.join(BENCHMARKS)})", file=sys.stderr)
+        print(f"no such benchmark: {', '.join(unknown)} (there are: {', '.join(BENCHMARKS + LONG)})", file=sys.stderr)
         return 2
     for name in names or BENCHMARKS:
         module = importlib.import_module(f"tests.benchmarks.{name}")
