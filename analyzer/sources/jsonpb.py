@@ -153,7 +153,7 @@ class LineReader:
     """
 
     def __init__(self, decoder: Decoder, *, understood: bool) -> None:
-        self._decode = decoder.decode
+        self._decoder, self._decode = decoder, decoder.decode
         self._parts: list[bytes] = []
         self._size = 0
         self.lines = 0
@@ -161,7 +161,7 @@ class LineReader:
 
     def batch(self, block: Block, stream: str, offset: int) -> Batch:
         """The records of a block that begins at `offset` of `stream`."""
-        decode = self._decode
+        decode = self._decoder.decode_valid if block.data.isascii() else self._decode
         records = [
             record
             for line in block.data.split(b"\n")
