@@ -79,6 +79,8 @@ class EdgeOutcome:
     @property
     def reason(self) -> str:
         """Why the edge is not simply allowed, egress first."""
+        if self.egress == self.ingress:
+            return self.egress.reason if self.egress.result is not Result.ALLOWED else ""
         return "; ".join(
             f"{name}: {side.reason}"
             for name, side in (("egress", self.egress), ("ingress", self.ingress))
@@ -132,6 +134,9 @@ class Simulation:
     def outcome(self, edge: Edge) -> EdgeOutcome:
         """What would become of `edge`."""
         unknown = _UNKNOWN.get(_what_is_missing(edge))
+        if edge.cluster != self.inventory.options.cluster_name:
+            words = f"it was seen in cluster {edge.cluster}; the policies are those of {self.inventory.options.cluster_name}"
+            unknown = SideOutcome(Result.UNDECIDED, reason=words)
         if unknown is not None:
             return EdgeOutcome(edge, unknown, unknown)
         egress, ingress = self._both(edge)

@@ -172,8 +172,9 @@ def test_an_address_without_a_name_may_still_have_one() -> None:
 def test_what_cannot_be_asked_is_undecided_with_the_reason() -> None:
     undirected = edge(CART, REDIS, "TCP", status=Status.UNDIRECTED)
     masked = edge(Endpoint(Labels(), "shop", name="cart-1"), REDIS, "80/TCP")
+    abroad = edge(pod("shop", "west", app="a"), pod("shop", "west", app="b"), "80/TCP", cluster="west")
     without_identity = edge(CART, outside("10.0.0.1"), "80/TCP", conflicting=2)
-    for seen, words in ((undirected, "client"), (masked, "labels"), (without_identity, "identity")):
+    for seen, words in ((undirected, "client"), (masked, "labels"), (without_identity, "identity"), (abroad, "west")):
         (outcome,) = simulate([seen], [cnp(ingress=[{}])], Inventory()).values()
         assert outcome.result is Result.UNDECIDED
         assert words in outcome.reason

@@ -164,7 +164,7 @@ def why(finding: Finding) -> str:
 
 def _decided(side: SideOutcome) -> str:
     by = ", ".join(side.rules)
-    return f"{side.reason} by {by}" if by and by not in side.reason and not side.selected_by else side.reason
+    return f"{side.reason}: {by}" if by and by not in side.reason and not side.selected_by else side.reason
 
 
 _REQUEST_COLUMNS = (*_COLUMNS[:4], Column("requests", "Requests that would be refused"))
