@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -31,8 +30,8 @@ def table(port: int = 80) -> EdgeTable:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(str(tmp_path / "flows.db"), create=True) as opened:
+def store(where: str) -> Iterator[Store]:
+    with Store.open(where, create=True) as opened:
         yield opened
 
 
@@ -150,3 +149,24 @@ def test_partial_tables_do_not_become_many(store: Store, monkeypatch: pytest.Mon
     assert store.info().partials < 20
     assert store.read() == read([Stream(300)])
     assert store.history(NODE)[0].end == 300
+
+
+def test_a_database_that_drops_its_connections(postgres: str) -> None:
+    """As when PostgreSQL is restarted under a run of weeks."""
+    dropped = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    engine = sa.create_engine(postgres.replace("postgresql://", "postgresql+psycopg://"), poolclass=sa.NullPool)
+
+    def due() -> bool:
+        with engine.connect() as connection:
+            connection.execute(sa.text(dropped))
+        return True
+
+    with Store.open(postgres, create=True) as store:
+        collect([Stream(10)], store, due=due, on_trouble=lambda error: None)
+        assert store.read() == read([Stream(10)])
+    with engine.begin() as connection:
+        for name in sa.inspect(connection).get_table_names():
+            connection.execute(sa.text(f'DROP TABLE "{name}"'))
