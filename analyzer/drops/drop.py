@@ -120,7 +120,7 @@ class Drops:
     the records. `opening` are the records of packets that open a connection, as far as that shows (TCP). `exact` is False where
     connections cannot be told apart (from a store, or from aggregated records): then `drops` equals `events`, an upper bound.
     `stale` are the records in which one side has a pod's name but the identity of the world. `denied_by` are the policies that the
-    cluster named. `exporter` tells of records that stand for many events.
+    cluster named. `host` is the HTTP host of the first request.
     """
 
     key: DropKey
@@ -143,6 +143,7 @@ class Drops:
     nodes: Few = field(default_factory=Few)
     samples: Few = field(default_factory=lambda: Few(4))
     denied_by: dict[PolicyRef, None] = field(default_factory=dict)
+    host: str = ""
     source_workloads: tuple[Workload, ...] = ()
     destination_workloads: tuple[Workload, ...] = ()
 

@@ -190,6 +190,8 @@ def _note(found: Drops, flow: Flow, reply: bool, new: int) -> None:
 
 
 def _note_detail(found: Drops, detail: Detail) -> None:
+    if detail.http is not None and not found.host:
+        found.host = detail.http.host[:MAX_TEXT]
     for name in (*detail.source_names, *detail.destination_names):
         found.names.add(name[:MAX_TEXT])
     found.services.add(detail.destination_service)
