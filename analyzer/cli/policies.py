@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from analyzer.cli.kubernetes import CLUSTER
 from analyzer.cli.progress import note
 from analyzer.errors import ManifestError, UsageError
 
@@ -106,7 +107,9 @@ def read_policies(files: Files, options: AgentOptions) -> Policies:
         for refusal in refusals:
             if refusal.pruned:
                 note(f"{_place(document)}: {kind} {_name(document)}: {refusal.field}: {refusal.message}")
-        whole = [each for each in refusals if not each.pruned]
+        # What a cluster holds has passed its own schema, which may be newer than the one known here.
+        stored = document.path == CLUSTER
+        whole = [each for each in refusals if not each.pruned and not (stored and each.refused_by == "schema")]
         if whole:
             problems.append(_refused(document, kind, whole))
             continue
