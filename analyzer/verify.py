@@ -17,6 +17,7 @@ from analyzer.model.l4 import L4, Protocol
 from analyzer.model.perspective import home_cluster
 from analyzer.policy import Origin, Policy, compile_policies, parse
 from analyzer.policy.model import Section
+from analyzer.policy.validate import Refusal, validate
 from analyzer.recommend import PolicyDraft, Proposal, Purpose
 from analyzer.settle import side_statuses
 from analyzer.simulate import EdgeOutcome, Outcomes, Result, SideOutcome, Simulation
@@ -211,11 +212,17 @@ class Check:
     unsound: tuple[Unsound, ...] = ()
     undecided: tuple[Unsound, ...] = ()
     idle: tuple[Origin, ...] = ()
+    invalid: tuple[tuple[str, Refusal], ...] = ()
 
     @property
     def sound(self) -> bool:
         """Whether nothing that was accepted would be dropped."""
         return not self.unsound
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may be written: nothing that was accepted would be dropped, and no document refused."""
+        return self.sound and not self.invalid
 
     @property
     def minimal(self) -> bool:
@@ -238,10 +245,9 @@ def check(
     """Whether `documents` are sound and minimal for the accepted ones among `edges`, as the cluster of `inventory` would see it.
 
     `platform` are rules that need no evidence; without them, these are the rules on port 53 alone. `existing` policies are in
-    force too, and are not judged.
-    Raises PolicyError for a document that the agent would refuse.
+    force too, and are not judged. Documents that the schema or the agent would refuse take no part, and are named.
     """
-    policies = [parse(document, inventory.options) for document in documents]
+    policies, invalid = _valid(documents, inventory)
     compiled = compile_policies([*existing, *policies], inventory)
     simulation = Simulation(compiled, inventory, frozenset(edge.source for edge in edges if edge.stats.names))
     bare = Simulation(compile_policies([], inventory), inventory)
@@ -261,7 +267,21 @@ def check(
         unsound.extend(_requests(simulation, edge))
     judged = {policy.ref for policy in policies}
     idle = tuple(o for o in compiled.rules() if o.policy in judged and o not in needed and o not in apart)
-    return Check(len(accepted), tuple(unsound), tuple(undecided), idle)
+    return Check(len(accepted), tuple(unsound), tuple(undecided), idle, invalid)
+
+
+def _valid(
+    documents: Iterable[Mapping[str, Any]], inventory: Inventory
+) -> tuple[list[Policy], tuple[tuple[str, Refusal], ...]]:
+    policies, invalid = list[Policy](), list[tuple[str, Refusal]]()
+    for document in documents:
+        refusals = validate(document, inventory.options)
+        if refusals:
+            meta = document.get("metadata") or {}
+            invalid += [(f"{meta.get('namespace', '')}/{meta.get('name', '')}", each) for each in refusals]
+        else:
+            policies.append(parse(document, inventory.options))
+    return policies, tuple(invalid)
 
 
 def _requests(simulation: Simulation, edge: Edge) -> list[Unsound]:
@@ -314,6 +334,7 @@ def check_proposal(
             whole.unsound + found.unsound,
             whole.undecided + found.undecided,
             whole.idle + found.idle,
+            whole.invalid + found.invalid,
         )
     return whole
 

@@ -181,3 +181,11 @@ def test_resolvers_are_known_without_being_told() -> None:
     own = document("cart", "cart", egress=[LOOKUP, {**LOOKUP, "toPorts": ports("9153/TCP")}])
     assert check(seen, [own], INVENTORY).idle == ()
     assert check(seen[1:], [own], INVENTORY).idle == ()
+
+
+def test_a_document_that_would_be_refused_fails_the_check_and_is_named() -> None:
+    bad = document("redis", "redis", ingress=[{**FROM_CART, "toPorts": ports("70000/TCP")}])
+    made = check([], [bad], INVENTORY)
+    assert not made.passed
+    assert {name for name, _ in made.invalid} == {f"{bad['metadata']['namespace']}/redis"}
+    assert made.sound

@@ -89,7 +89,7 @@ def command(
     )
     options = detail.options(options)
     proposal = recommend(found.edges, known, options)
-    unsound = breaks(proposal, found, known, options.existing)
+    unsound = not checked(proposal, found, known, options.existing)
     if unsound and not force:
         note(
             "Nothing was written. This is a fault of the analyzer: please report it; --force writes the policies anyway."
@@ -110,17 +110,17 @@ def command(
     finish(found.interrupted, findings=unsound)
 
 
-def breaks(proposal: Proposal, found: Found, known: Inventory, existing: Sequence[Policy]) -> bool:
-    """Whether the engine says that the proposal, beside `existing`, would drop accepted traffic; what is told on standard error."""
+def checked(proposal: Proposal, found: Found, known: Inventory, existing: Sequence[Policy]) -> bool:
+    """Ask the engine about the proposal beside `existing`, and tell on standard error what it says. Whether it passed."""
     from analyzer.cli.output import show
     from analyzer.report.model import Report
-    from analyzer.report.verify import unsound_section
+    from analyzer.report.verify import check_section, unsound_sections
     from analyzer.verify import check_proposal
 
-    checked = check_proposal(proposal, found.edges, known, existing)
-    if not checked.sound:
-        show(Report("unsound", "", (unsound_section(checked),)), err=True)
-    return not checked.sound
+    made = check_proposal(proposal, found.edges, known, existing)
+    sections = (check_section(made),) if made.passed else unsound_sections(made)
+    show(Report("check", "", sections), err=True)
+    return made.passed
 
 
 def inventory_of(found: Found, manifests: Sequence[str], cluster: ClusterOptions) -> Inventory:
