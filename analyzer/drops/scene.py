@@ -13,7 +13,6 @@ from analyzer.model.edge import DAY, ActivityKey, Edge, EdgeKey, EdgeStats, Endp
 from analyzer.model.flow import DropReason, EventKind, Verdict
 from analyzer.model.inventory import Inventory
 from analyzer.model.labels import Labels
-from analyzer.model.perspective import policy_labels
 from analyzer.model.workload import title
 from analyzer.policy import (
     DnsQuery,
@@ -138,12 +137,12 @@ class Scene:
     @cached_property
     def labels(self) -> Labels:
         """The peer's labels, as selectors are matched against them."""
-        return policy_labels(self.peer)
+        return peer_of(self.peer, (), self.inventory).labels
 
     @cached_property
     def subject_labels(self) -> Labels:
         """The labels of the side that dropped."""
-        return policy_labels(self.subject)
+        return peer_of(self.subject, (), self.inventory).labels
 
     @cached_property
     def decision(self) -> SideOutcome | None:
@@ -175,7 +174,7 @@ class Scene:
         """The rules whose subject is the side that dropped."""
         if self._index is None or self.side is Side.UNKNOWN:
             return []
-        return self._index.selecting(policy_labels(self.subject), host_labels=self.inventory.host_labels)
+        return self._index.selecting(self.subject_labels, host_labels=self.inventory.host_labels)
 
     @property
     def all_rules(self) -> Rules:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from analyzer.aggregate import aggregate
-from analyzer.drops.explain import causes
+from analyzer.drops.documents import Documents
+from analyzer.drops.findings import Finding, findings
 from analyzer.drops.scene import Facts, Scene
 from analyzer.drops.window import DropWindow
 from analyzer.inventories import answered_names, from_edges
@@ -17,7 +18,7 @@ from analyzer.policy import Policy, compile_policies, parse
 from analyzer.policy.resolve import RuleIndex
 from analyzer.settle import settle
 
-__all__ = ["cnp", "facts_of", "policies", "scenes", "told"]
+__all__ = ["cnp", "facts_of", "found", "policies", "scenes"]
 
 
 def policies(text: str) -> list[Policy]:
@@ -55,6 +56,13 @@ def scenes(text: str | None, flows: Sequence[Flow], inventory: Inventory | None 
     return [Scene(each, facts, compiled, index) for each in window.drops()]
 
 
-def told(text: str | None, flows: Sequence[Flow], inventory: Inventory | None = None) -> list[tuple[str, str]]:
-    """The causes of the first drop, as (kind, words)."""
-    return [(str(each.kind), each.words) for each in causes(scenes(text, flows, inventory)[0])]
+def found(text: str | None, flows: Sequence[Flow], inventory: Inventory | None = None) -> tuple[Finding, ...]:
+    """The findings, with fixes if there are policies."""
+    window = DropWindow()
+    window.add(flows)
+    facts = facts_of(flows, window, inventory)
+    documents = None
+    if text is not None:
+        read = [replace(each, path="policies.yaml") for each in parse_yaml(text)]
+        documents = Documents(read, {"policies.yaml": text}, facts.inventory.options)
+    return findings(window.drops(), facts, documents)
