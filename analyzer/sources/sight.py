@@ -133,7 +133,7 @@ class Sight:
         return told
 
     def _told(self, names: Sequence[str]) -> list[Position]:
-        positions, uuids = [], self._uuids() if names else {}
+        positions, uuids = [], self._tails(names)
         for name in names:
             node = self._nodes[name]
             positions.append(Position(_stream(name), node.told, node.count, _written(node, uuids.get(name, []))))
@@ -232,6 +232,20 @@ class Sight:
         )
         self._pending.add(name)
 
+    def _tails(self, names: Sequence[str]) -> dict[str, list[tuple[int, str]]]:
+        """The latest flows of some nodes, as many as a position names, oldest first."""
+        found: dict[str, list[tuple[int, str]]] = {name: [] for name in names}
+        missing = len(names)
+        for flows in reversed(self._recent):
+            for flow in reversed(flows):
+                tail = found.get(flow.node)
+                if tail is not None and flow.uuid and len(tail) < _TAIL:
+                    tail.append((flow.time, flow.uuid))
+                    missing -= len(tail) == _TAIL
+            if not missing:
+                break
+        return {name: tail[::-1] for name, tail in found.items()}
+
     def _uuids(self) -> dict[str, list[tuple[int, str]]]:
         found: dict[str, list[tuple[int, str]]] = {}
         for flows in self._recent:
@@ -266,7 +280,6 @@ def _hash(uuid: str) -> str:
 
 
 def _written(node: _Node, recent: Sequence[tuple[int, str]]) -> str:
-    recent = recent[-_TAIL:]
     tail = [_hash(uuid) for _, uuid in recent]
     floor = min((time for time, _ in recent), default=node.last)
     if len(tail) < _TAIL and node.inherited:
