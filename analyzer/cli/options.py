@@ -73,7 +73,7 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        return value if isinstance(value, float) else parse_duration(str(value), f"--{param.name}" if param else "")
+        return value if isinstance(value, float) else parse_duration(str(value), param.opts[-1] if param else "")
 
 
 class Listed(click.ParamType[str]):
