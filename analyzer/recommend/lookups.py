@@ -38,7 +38,7 @@ def lookups(draft: Draft) -> Draft:
     Pods try every name with each domain of their search list first, and take a refusal as an answer: such names pass too.
     A workload whose requests nobody saw, or of which only a sample is kept, may go on asking for everything.
     """
-    domains = _domains(draft.rules)
+    domains, peers = _domains(draft.rules), _peers(draft.rules)
     notes: list[Note] = []
     narrowed: dict[SubjectKey, tuple[str, ...]] = {}
     for key, rules in _resolving(draft).items():
@@ -48,7 +48,7 @@ def lookups(draft: Draft) -> Draft:
         elif not names:
             notes.append(Note(Topic.LAYER7, str(key), _UNSEEN))
         else:
-            narrowed[key] = tuple(_listed(names, _peers(draft.rules, key), domains, draft.options.zone_names))
+            narrowed[key] = tuple(_listed(names, peers[key], domains, draft.options.zone_names))
             notes.append(Note(Topic.LAYER7, str(key), _NARROW))
     changed = tuple(
         replace(rule, lookups=narrowed[rule.subject], purpose=Purpose.DNS_NAMES)
@@ -76,8 +76,12 @@ def _resolving(draft: Draft) -> dict[SubjectKey, list[RuleDraft]]:
     return found
 
 
-def _peers(rules: Iterable[RuleDraft], key: SubjectKey) -> set[str]:
-    return {peer.name for rule in rules if rule.subject == key for peer in rule.peers if isinstance(peer, NamePeer)}
+def _peers(rules: Iterable[RuleDraft]) -> dict[SubjectKey, set[str]]:
+    """The names and patterns that each workload may connect to."""
+    found: dict[SubjectKey, set[str]] = defaultdict(set)
+    for rule in rules:
+        found[rule.subject].update(peer.name for peer in rule.peers if isinstance(peer, NamePeer))
+    return found
 
 
 def _domains(rules: Iterable[RuleDraft]) -> list[str]:

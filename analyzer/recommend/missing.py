@@ -20,6 +20,7 @@ from analyzer.policy import (
     Origin,
     Outcome,
     Peer,
+    Policy,
     PolicySet,
     SideDecision,
     Traffic,
@@ -102,7 +103,10 @@ class _Asked:
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
-        self._compiled: PolicySet = compile_policies(draft.options.existing, draft.inventory)
+        self._policies: dict[str, list[Policy]] = defaultdict(list)
+        for policy in draft.options.existing:
+            self._policies[policy.ref.namespace].append(policy)
+        self._compiled: dict[str, PolicySet] = {}
         self._members: dict[tuple[str, ...], list[SubjectKey]] = defaultdict(list)
         for key in draft.subjects:
             self._members[key[:2]].append(key)
@@ -127,14 +131,22 @@ class _Asked:
         enforced = all(answer.selected_by for answer in answers) and bool(answers)
         return _Answer(frozenset(allowing) if whole else frozenset(), enforced=enforced)
 
+    def _in(self, namespace: str) -> PolicySet:
+        """The policies that can select pods of a namespace: its own and the clusterwide ones."""
+        found = self._compiled.get(namespace)
+        if found is None:
+            policies = [*self._policies.get("", ()), *self._policies.get(namespace, ())]
+            found = self._compiled[namespace] = compile_policies(policies, self._draft.inventory)
+        return found
+
     def _ask(self, claim: Claim) -> Iterator[SideDecision]:
-        subject = self._draft.subjects[claim.subject]
+        subject, compiled = self._draft.subjects[claim.subject], self._in(claim.subject.namespace)
         for near in subject.identities:
             own = Peer(policy_labels(near), namespace=near.namespace)
             for far in self._fars(claim):
                 for http, dns in self._requests(claim):
                     ends = (own, far) if claim.direction is Direction.EGRESS else (far, own)
-                    decision = self._compiled.decide(Traffic(*ends, claim.l4, http, dns))
+                    decision = compiled.decide(Traffic(*ends, claim.l4, http, dns))
                     yield decision.egress if claim.direction is Direction.EGRESS else decision.ingress
 
     def _requests(self, claim: Claim) -> Iterator[tuple[HttpRequest | None, DnsQuery | None]]:
