@@ -9,11 +9,11 @@ from itertools import product
 
 from analyzer.model.address import INVALID, UNKNOWN, family
 from analyzer.model.edge import Edge, EdgeKey, Endpoint, Side, Status
-from analyzer.model.flow import Verdict
 from analyzer.model.identity import WORLD, Entity, entities
 from analyzer.model.inventory import Inventory
 from analyzer.model.labels import CLUSTER_KEY, Label, Labels
 from analyzer.model.perspective import policy_labels, seen_from
+from analyzer.model.requests import requests
 from analyzer.policy import (
     HttpRequest,
     Outcome,
@@ -237,13 +237,10 @@ class Simulation:
     def _refused_requests(self, edge: Edge) -> tuple[str, ...]:
         source, destination = (self.peers(end, edge)[0] for end in (edge.source, edge.destination))
         refused = set()
-        for method, path, host, verdict in edge.stats.http:
-            if verdict == str(int(Verdict.DROPPED)):
-                continue
-            request = HttpRequest(method, path, host)
-            answer = self._compiled.decide(Traffic(source, destination, edge.l4, http=request))
+        for request in requests(edge.stats)[0]:
+            answer = self._compiled.decide(Traffic(source, destination, edge.l4, http=HttpRequest(*request)))
             if False in (answer.egress.l7, answer.ingress.l7):
-                refused.add(f"{method} {path}")
+                refused.add(f"{request.method} {request.path}")
         return tuple(sorted(refused))
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from analyzer.model.edge import Edge, Side
-from analyzer.model.flow import Direction, EventKind, Verdict
+from analyzer.model.flow import Direction, EventKind
 from analyzer.model.l4 import L4, Protocol
+from analyzer.model.requests import Request, requests
 from analyzer.recommend.draft import (
     L7,
     Draft,
@@ -41,19 +42,11 @@ _PROXY = (
 )
 
 
-class _Request(NamedTuple):
-    """A request as the record has it."""
-
-    method: str
-    path: str
-    host: str
-
-
 class _Requests(NamedTuple):
     """What the proxy let through, and what it refused."""
 
-    passed: frozenset[_Request]
-    refused: frozenset[_Request]
+    passed: frozenset[Request]
+    refused: frozenset[Request]
 
 
 def http(draft: Draft) -> Draft:
@@ -106,9 +99,9 @@ class _Split:
         if plain or not rule.ports:
             evidence = tuple(edge for edge in rule.evidence if edge.l4 not in narrowed)
             self.rules.append(replace(rule, ports=plain, evidence=evidence))
-        for l4, requests in narrowed.items():
+        for l4, seen in narrowed.items():
             evidence = tuple(edge for edge in rule.evidence if edge.l4 == l4)
-            matches = _matches(requests)
+            matches = _matches(seen)
             if matches:
                 self.rules.append(replace(rule, ports=(l4,), evidence=evidence, http=matches))
             else:
@@ -135,39 +128,33 @@ def _proxied(edge: Edge, side: Side) -> bool:
 
 
 def _requests(edges: Sequence[Edge]) -> _Requests | str:
-    """All requests of some edges, or why they cannot be relied on.
-
-    A 403 that a server answers itself is recorded as a refusal beside the request that was let through. Where the proxy
-    refused, there are more refusals than requests let through, should an earlier proxy have let it through at all.
-    """
-    passed: Counter[_Request] = Counter()
-    refused: Counter[_Request] = Counter()
+    """All requests of some edges, or why they cannot be relied on. What passed on one of them, passed."""
+    passed: set[Request] = set()
+    refused: set[Request] = set()
     for edge in edges:
         if edge.stats.http.overflow:
             return _SAMPLE
         if not edge.stats.http:
             return _PARTLY
-        for (method, path, host, verdict), weight in edge.stats.http.items.items():
-            judged = refused if verdict == str(int(Verdict.DROPPED)) else passed
-            judged[_Request(method, path, host)] += weight
-    kept = frozenset(each for each, weight in passed.items() if weight >= refused[each])
-    if not all(_METHOD.fullmatch(each.method) and is_path(each.path) and _HOST.fullmatch(each.host) for each in kept):
+        for judged, found in zip((passed, refused), requests(edge.stats), strict=True):
+            judged.update(found)
+    if not all(_METHOD.fullmatch(each.method) and is_path(each.path) and _HOST.fullmatch(each.host) for each in passed):
         return _UNREADABLE
-    return _Requests(kept, frozenset(refused) - kept)
+    return _Requests(frozenset(passed), frozenset(refused - passed))
 
 
-def _matches(requests: _Requests) -> tuple[HttpMatch, ...]:
+def _matches(found: _Requests) -> tuple[HttpMatch, ...]:
     """Rules for what passed. The host counts only where the same request was refused for another one."""
     refused: dict[str, set[str]] = defaultdict(set)
-    for each in requests.refused:
+    for each in found.refused:
         refused[each.method].add(each.path)
     paths: dict[str, set[str]] = defaultdict(set)
-    found: set[HttpMatch] = set()
-    for each in requests.passed:
+    made: set[HttpMatch] = set()
+    for each in found.passed:
         if each.host and each.path in refused[each.method]:
-            found.add(HttpMatch(each.method, escaped(each.path) + QUERY, escaped(each.host)))
+            made.add(HttpMatch(each.method, escaped(each.path) + QUERY, escaped(each.host)))
         else:
             paths[each.method].add(each.path)
     for method, seen in paths.items():
-        found.update(HttpMatch(method, pattern) for pattern in templates(seen, refused[method]))
-    return tuple(sorted(found))
+        made.update(HttpMatch(method, pattern) for pattern in templates(seen, refused[method]))
+    return tuple(sorted(made))

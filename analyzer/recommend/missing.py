@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from analyzer.model.address import family
 from analyzer.model.edge import Edge, Endpoint, Side
-from analyzer.model.flow import Direction, Verdict
+from analyzer.model.flow import Direction
 from analyzer.model.identity import WORLD, Entity, entities, primary_entity, reserved
 from analyzer.model.labels import Labels
 from analyzer.model.perspective import policy_labels, seen_from
+from analyzer.model.requests import requests
 from analyzer.policy import (
     DnsQuery,
     HttpRequest,
@@ -155,9 +156,8 @@ class _Asked:
             yield from ((None, DnsQuery(name)) for name in sorted(self._names[claim.subject]))
         yield None, None
         for edge in claim.edges if claim.purpose is Purpose.TRAFFIC else ():
-            for method, path, host, verdict in edge.stats.http:
-                if int(verdict) != Verdict.DROPPED:
-                    yield HttpRequest(method, path, host), None
+            for request in sorted(requests(edge.stats)[0]) if edge.stats.http else ():
+                yield HttpRequest(*request), None
 
     def _fars(self, claim: Claim) -> Iterator[Peer]:
         if isinstance(claim.peer, EndpointPeer):

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from analyzer.model.edge import ActivityKey, Edge, Endpoint, Side, Status
 from analyzer.model.flow import Direction, EventKind, Verdict
+from analyzer.model.inventory import Inventory
 from analyzer.model.l4 import L4
 from analyzer.policy import HttpRequest, Peer, Traffic, compile_policies, parse
 from analyzer.recommend import L7, Options, Proposal, Reason, Settings, Topic, recommend
 from analyzer.recommend.paths import escaped, is_path, templates
+from analyzer.verify import check_proposal
 from tests.recommend.build import CART, HOST, REDIS, START, edge, lookup, outside, pod
 from tests.recommend.test_laws import validator
 
@@ -265,3 +267,13 @@ def test_hosts_and_dropped_edges_do_not_disturb() -> None:
     dropped = edge(REDIS, CART, "8080/TCP", status=Status.DROPPED)
     made = recommend([requests(("GET", "/a", PASSED)), dropped, edge(HOST, CART, "8080/TCP")], options=ON)
     assert passes(made, "GET", "/a") is True
+
+
+def test_the_proposal_passes_its_own_check_also_where_requests_were_refused() -> None:
+    seen = requests(("GET", "/a", PASSED), ("GET", "/b", PASSED))
+    seen.stats.http.add(("GET", "/b", "cart.shop", str(int(REFUSED))), 2)
+    other = requests(("GET", "/b", PASSED), source=pod("shop", app="web", pod_template_hash="x"))
+    for found in ([seen], [seen, other]):
+        made = recommend(found, options=ON)
+        assert check_proposal(made, found, Inventory()).sound
+        assert passes(made, "GET", "/b") is (len(found) == 2)
