@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from analyzer.cli.options import OUTPUT
+from analyzer.errors import UsageError
 
 if TYPE_CHECKING:
     from analyzer.cluster import ClusterOptions
@@ -105,6 +106,8 @@ def shapes_policies(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def run(**params: Any) -> Any:
         shape = Shape(**{field.name: params.pop(field.name) for field in fields(Shape)})
+        if shape.kustomize and not (params.get("output_dir") or shape.dry_run):
+            raise UsageError("--kustomize needs a folder to write to", hint="name it with --output-dir")
         return function(shape=shape, **params)
 
     for option in reversed(_OPTIONS):

@@ -168,3 +168,9 @@ def test_evidence(flows: Path) -> None:
     text = run("recommend", flows, "--evidence", "full", "--evidence-in", "annotations").stdout
     assert "hubble-analyzer/evidence" in text
     assert "# hubble-analyzer" not in text
+
+
+def test_a_kustomization_needs_a_folder(flows: Path) -> None:
+    assert "--output-dir" in run("recommend", flows, "--kustomize", code=2).stderr
+    result = run("recommend", flows, "-d", "out", "--kustomize")
+    assert "kubectl apply --dry-run=server -k out" in result.stderr
