@@ -28,6 +28,7 @@ VERBS = {
     "recommend": "recommend",
     "diff": "diff",
     "explain": "explain",
+    "drops": "drops",
     "lint": "lint",
     "replay": "replay",
     "demo": "demo",

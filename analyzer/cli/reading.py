@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from analyzer.sources.base import FlowSource
     from analyzer.sources.filters import Selection
 
-__all__ = ["Found", "Opened", "find_edges", "fingerprint", "opened", "selection"]
+__all__ = ["Found", "Opened", "find_edges", "fingerprint", "limited", "opened", "selection"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def find_edges(inputs: Inputs, include_verdicts: frozenset[str] = frozenset()) -
     close = sources.close if processes is None else processes.close
     with Interruptible(close) as interruptible, Progress(words, follow=inputs.follow) as progress:
         if processes is None:
-            table = read(*_limited(sources.flows, keep, inputs), on_batch=progress.update)
+            table = read(*limited(sources.flows, keep, inputs), on_batch=progress.update)
         else:
             table = read_files([source.name for source in sources.flows], processes, keep, progress.update)
         for where, (since, until), _ in asked:
@@ -176,9 +176,10 @@ def _processes(inputs: Inputs, sources: Opened) -> Processes | None:
     return Processes(jobs)
 
 
-def _limited(
+def limited(
     flows: Sequence[FlowSource], keep: Selection | None, inputs: Inputs
 ) -> tuple[Sequence[FlowSource], Selection | None]:
+    """The sources and the filter, once --first or --last is applied to files."""
     if not (inputs.sources and inputs.number):
         return flows, keep
     from analyzer.cli.limits import Limited

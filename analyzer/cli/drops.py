@@ -1,0 +1,210 @@
+"""``drops``: why traffic was dropped, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
+from analyzer.cli.policies import (
+    Files,
+    Policies,
+    check_stdin,
+    complain,
+    fail_for,
+    inventory_of,
+    inventory_option,
+    needed,
+    policies_option,
+    read_files,
+    read_policies,
+)
+
+if TYPE_CHECKING:
+    from analyzer.drops.documents import Documents
+    from analyzer.drops.drop import Drops
+    from analyzer.drops.findings import Finding
+    from analyzer.drops.scene import Facts
+    from analyzer.drops.window import DropWindow
+    from analyzer.model.edge import Edge, EdgeTable, Endpoint
+    from analyzer.model.inventory import Inventory
+    from analyzer.report.drops import Extent
+
+__all__ = ["command"]
+
+FORMATS = ("table", "wide", "json", "markdown")
+MAX_FILE = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What SOURCES came to: drops of flows and of stores, and all edges, with the addresses that DNS responses gave for names."""
+
+    drops: tuple[Drops, ...]
+    window: DropWindow
+    table: EdgeTable
+    edges: tuple[Edge, ...]
+    names: Mapping[str, tuple[str, ...]]
+    stored: bool = False
+    interrupted: bool = False
+
+
+@click.command("drops", cls=FlowCommand, short_help="Tell why traffic was dropped, and what would help.")
+@policies_option
+@inventory_option
+@click.option(
+    "--fail-on", type=click.Choice(("policy", "infra", "any")), default="policy", show_default=True, panel=OUTPUT,
+    help="Which drops end with exit code 1: those by policies, those by the network, or all, what was audited included.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True, panel=OUTPUT,
+    help="Format, on standard output.",
+)  # fmt: skip
+@partial(reads_flows, tails=True)
+def command(inputs: Inputs, policies: tuple[str, ...], inventory: tuple[str, ...], fail_on: str, output: str) -> None:
+    """Turn the drops in SOURCES into a short list of causes, with the next step for each.
+
+    With --policies, the policies in force, it tells which rule comes nearest and how it misses, and the smallest change that
+    would let the traffic pass, as a patch that was tried out. What the network dropped never becomes a rule.
+
+    Ends with 0 if there are no drops by policies, 1 if there are (see --fail-on), 2 and more after an error.
+    """
+    from analyzer.cli.output import finish, show
+    from analyzer.drops.findings import findings
+    from analyzer.report.coverage import coverage_section
+    from analyzer.report.drops import drops_report
+    from analyzer.report.model import Report
+
+    check_stdin(inputs.sources, policies, inventory)
+    cluster = inputs.cluster_options()
+    files, manifests = read_files(policies, "--policies", cluster), read_files(inventory, "--inventory", cluster)
+    heard = listen(inputs)
+    known = inventory_of(heard.edges, heard.names, manifests, files)
+    taken = needed(read_policies(files, known.options), files, "--policies") if policies else Policies()
+    problems = (*taken.problems, *manifests.problems)
+    complain(problems)
+    documents = written(files, known) if policies else None
+    facts = facts_of(heard, known)
+    found = findings(heard.drops, facts, documents)
+    show(drops_report(found, extent(heard, facts, documents), full=output in ("wide", "json")), output)
+    if output in ("table", "wide"):
+        show(Report("drops-coverage", "", (coverage_section(heard.table.coverage),)), err=True)
+    fail_for(problems)
+    finish(heard.interrupted, failing(found, fail_on))
+
+
+def failing(found: Sequence[Finding], fail_on: str) -> bool:
+    """Whether there is what the user wants to hear of by the exit code."""
+    if fail_on == "any":
+        return bool(found)
+    return any(each.weight.value == fail_on and not each.audit for each in found)
+
+
+def listen(inputs: Inputs) -> Heard:
+    """Read everything the user named. Raises AnalyzerError."""
+    from analyzer.aggregate import Aggregator
+    from analyzer.cli.interrupt import Interruptible
+    from analyzer.cli.progress import Progress
+    from analyzer.cli.reading import limited, opened, selection
+    from analyzer.cli.stored import edge_filter, hours
+    from analyzer.drops.stored import drops_of
+    from analyzer.drops.window import DropWindow
+    from analyzer.inventories import answered_names
+    from analyzer.pipeline import batches
+    from analyzer.settle import settle
+    from analyzer.sources.base import nothing_read_before
+    from analyzer.store import Store
+
+    sources = opened(inputs)
+    asked = [(where, hours(inputs), edge_filter(inputs)) for where in sources.stores]
+    window, aggregator = DropWindow(), Aggregator()
+    with (
+        Interruptible(sources.close) as interruptible,
+        Progress(f"Reading {sources.names}", follow=inputs.follow) as progress,
+    ):
+        for batch in batches(*limited(sources.flows, selection(inputs), inputs), nothing_read_before):
+            window.add(batch.records)
+            aggregator.add(batch)
+            progress.update(aggregator.table.coverage, aggregator.table)
+        table = aggregator.table
+        stored: list[Edge] = []
+        for where, (since, until), keep in asked:
+            with Store.open(where, create=False) as store:
+                kept = store.read(since=since, until=until)
+            stored += filter(keep, settle(kept))
+            table.merge(kept)
+    drops = sorted((*window.drops(), *drops_of(stored)), key=lambda each: (-each.drops, each.key))
+    names = answered_names(table.answers)
+    edges = settle(table)
+    if asked:
+        edges = tuple(filter(asked[0][2], edges))
+    return Heard(tuple(drops), window, table, edges, names, bool(asked), interruptible.interrupted)
+
+
+def facts_of(heard: Heard, known: Inventory) -> Facts:
+    """What causes may look at."""
+    from analyzer.drops.scene import Facts
+
+    window = heard.window
+    whole = not heard.stored
+    return Facts(
+        known, {edge.key: edge for edge in heard.edges}, pods_of(heard.table, known),
+        window.answers if whole else None, window.asking if whole else None,
+    )  # fmt: skip
+
+
+def pods_of(table: EdgeTable, known: Inventory) -> dict[tuple[str, str], Endpoint]:
+    """The labels of pods by namespace and name; what several clusters call alike is left out."""
+    from analyzer.model.edge import Endpoint
+    from analyzer.model.labels import CLUSTER_KEY, Labels
+
+    found: dict[tuple[str, str], set[Endpoint]] = {}
+    for each in known.endpoints:
+        cluster = each.labels.get(CLUSTER_KEY, "k8s") or ""
+        found.setdefault((each.namespace, each.name), set()).add(Endpoint(each.labels, each.namespace, cluster))
+    for cluster, namespace, pod, *labels in table.pods:
+        found.setdefault((namespace, pod), set()).add(Endpoint(Labels.of(labels), namespace, cluster))
+    return {name: next(iter(ends)) for name, ends in found.items() if len(ends) == 1}
+
+
+def written(files: Files, known: Inventory) -> Documents:
+    """The policies with the texts of their files, which patches are made for."""
+    from pathlib import Path
+
+    from analyzer.drops.documents import Documents
+
+    texts = {}
+    for path in sorted({document.path for document in files.documents}):
+        file = Path(path)
+        try:
+            if file.is_file() and file.stat().st_size <= MAX_FILE:
+                texts[path] = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            # It was read a moment ago; without its text the patch is against the document as we would write it.
+            continue
+    return Documents((replace(each, header=()) for each in files.documents), texts, known.options)
+
+
+def extent(heard: Heard, facts: Facts, documents: Documents | None) -> Extent:
+    """What has to be said about the whole."""
+    from analyzer.drops.stored import UNKNOWN_TO_A_STORE
+    from analyzer.drops.unenforced import unenforced
+    from analyzer.report.drops import Extent
+    from analyzer.report.words import count
+
+    notes = []
+    if heard.stored:
+        notes.append(UNKNOWN_TO_A_STORE)
+    if heard.window.crowded:
+        notes.append("There were so many connections at a time that retransmissions may count as drops of their own.")
+    lost = heard.table.coverage.lost.total()
+    if lost:
+        notes.append(f"Lost before anybody recorded it: {count(lost, 'event')}. There may be more drops.")
+    if documents is not None:
+        silent = unenforced(heard.edges, documents, facts.inventory, None if heard.stored else heard.window.verdicts)
+        notes += [silent] if silent else []
+    return Extent(tuple(notes), heard.window.left_over)
