@@ -1,16 +1,17 @@
-"""EdgeKey, EdgeStats, EdgeTable, Coverage and their merge: THE reducer; and Edge, an edge as it is read."""
+"""EdgeKey, EdgeStats, EdgeTable and their merge: THE reducer, with `Activity` and `Coverage`; and Edge, an edge as it is read."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from analyzer.model.activity import DAY, HOUR, Activity, ActivityKey, Side
 from analyzer.model.address import LEVELS, family, known_address, level_of, truncate
 from analyzer.model.bounded import Bounded, BoundedSet, Samples
-from analyzer.model.flow import Skip, Workload
+from analyzer.model.coverage import Coverage
+from analyzer.model.flow import Workload
 from analyzer.model.l4 import L4
 from analyzer.model.labels import Labels
 
@@ -32,8 +33,6 @@ __all__ = [
     "Status",
 ]
 
-HOUR = 3_600_000_000_000
-DAY = 24 * HOUR
 CROWD = 256
 """Outside addresses kept apart per (inside endpoint, direction, layer 4) before they are truncated to prefixes."""
 MAX_NAMES, MAX_HTTP, MAX_SAMPLES, MAX_POLICIES, MAX_SERVICES, MAX_PAIRS = 64, 256, 4, 32, 8, 64
@@ -76,64 +75,6 @@ class EdgeKey(NamedTuple):
     destination: Endpoint
     l4: L4
     directed: bool = True
-
-
-class Side(IntEnum):
-    """Which end of the *connection* reported an event."""
-
-    UNKNOWN = 0
-    SOURCE = 1
-    DESTINATION = 2
-
-
-class ActivityKey(NamedTuple):
-    """`day` counts UTC days since the epoch; `kind`, `verdict`, `reason` are Hubble's numbers."""
-
-    day: int
-    side: int
-    kind: int
-    verdict: int
-    reason: int
-
-
-class Activity:
-    """How much and when: a weight, a 24-bit mask of UTC hours, and the first and last time in ns."""
-
-    __slots__ = ("first", "hours", "last", "weight")
-
-    def __init__(self, weight: int = 0, hours: int = 0, first: int = 0, last: int = 0) -> None:
-        self.weight, self.hours, self.first, self.last = weight, hours, first, last
-
-    def add(self, time: int, weight: int) -> None:
-        """Count `weight` events at `time`."""
-        if not self.hours:
-            self.first = self.last = time
-        elif time > self.last:
-            self.last = time
-        elif time < self.first:
-            self.first = time
-        self.weight += weight
-        self.hours |= 1 << (time // HOUR % 24)
-
-    def merge(self, other: Activity) -> None:
-        # The hours tell an empty cell, not the weight: an event may weigh nothing.
-        if not other.hours:
-            return
-        self.first = min(self.first, other.first) if self.hours else other.first
-        self.last = max(self.last, other.last) if self.hours else other.last
-        self.weight += other.weight
-        self.hours |= other.hours
-
-    def values(self) -> tuple[int, int, int, int]:
-        return self.weight, self.hours, self.first, self.last
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Activity) and self.values() == other.values()
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"Activity{self.values()}"
 
 
 class EdgeStats:
@@ -222,50 +163,6 @@ class EdgeStats:
         plain = ("activity", *self.WEIGHTS)
         same = all(getattr(self, name) == getattr(other, name) for name in plain)
         return same and dict(self.evidence()) == dict(other.evidence())
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class Coverage:
-    """What the record consists of and what it lacks: every record read is in `edge_records` or under a reason in `skipped`.
-
-    `nodes` holds the activity per (node, UTC day); `lost` counts lost events per (node, source number); `statuses` counts
-    Relay's node states per (node, state number).
-    """
-
-    __slots__ = ("edge_records", "lost", "nodes", "skipped", "statuses")
-
-    def __init__(self) -> None:
-        self.edge_records = 0
-        self.skipped: Counter[Skip] = Counter()
-        self.nodes: dict[tuple[str, int], Activity] = {}
-        self.lost: Counter[tuple[str, int]] = Counter()
-        self.statuses: Counter[tuple[str, int]] = Counter()
-
-    @property
-    def records(self) -> int:
-        """Records read."""
-        return self.edge_records + self.skipped.total()
-
-    def node(self, name: str, day: int) -> Activity:
-        """The activity of a node on a day, made if it is new."""
-        found = self.nodes.get((name, day))
-        if found is None:
-            found = self.nodes[name, day] = Activity()
-        return found
-
-    def merge(self, other: Coverage) -> None:
-        self.edge_records += other.edge_records
-        self.skipped.update(other.skipped)
-        self.lost.update(other.lost)
-        self.statuses.update(other.statuses)
-        for key, activity in other.nodes.items():
-            self.node(*key).merge(activity)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Coverage):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
     __hash__ = None  # type: ignore[assignment]
 
