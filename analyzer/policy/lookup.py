@@ -10,9 +10,9 @@ from analyzer.model.l4 import L4
 from analyzer.model.labels import Labels
 from analyzer.policy.decision import Decision, Outcome, SideDecision, Traffic
 from analyzer.policy.model import Origin, Policy, PolicyRef, Section
-from analyzer.policy.resolve import UNMANAGED, RuleIndex, entries_of, managed
+from analyzer.policy.resolve import UNMANAGED, RuleIndex, SubjectRules, entries_of, managed
 from analyzer.policy.selector import Peer, PeerSelector, is_world
-from analyzer.policy.sides import Bits, Chosen, Selectors, Side
+from analyzer.policy.sides import Chosen, Selectors, Side
 
 __all__ = ["PolicySet", "compile_policies"]
 
@@ -25,10 +25,12 @@ def compile_policies(policies: Iterable[Policy], inventory: Inventory = Inventor
 class _Identity:
     """A label set met before: its number, what follows from the labels alone, and its two sides once they are needed."""
 
-    __slots__ = ("chosen", "egress", "ingress", "labels", "managed", "met", "number", "outside")
+    __slots__ = ("chosen", "egress", "ingress", "labels", "managed", "met", "number", "outside", "told")
 
     def __init__(self, labels: Labels, number: int, *, managed: bool, outside: bool) -> None:
         self.labels, self.number, self.managed, self.outside = labels, number, managed, outside
+        self.told = bool(labels) and not outside
+        """Whether the labels tell which selectors choose it: not without labels, nor where the address counts."""
         self.egress: Side | None = None
         self.ingress: Side | None = None
         self.chosen = Chosen(frozenset(), frozenset())
@@ -45,53 +47,54 @@ class PolicySet:
         self._selectors = Selectors(inventory)
         self._identities: dict[Labels, _Identity] = {}
         # By id, because hashing a label set costs more than the whole lookup; the labels kept here keep their ids their own.
-        self._by_id: dict[int, tuple[Labels, _Identity]] = {}
+        self._by_id: dict[int, _Identity] = {}
+        self._kept: list[Labels] = []
         self._declared: dict[Labels, Mapping[str, L4] | None] | None = None
 
     def prepare(self, identities: Iterable[Labels]) -> None:
         """Resolve these identities now, both as subjects and as peers, so that decisions about them need no more of it."""
         found = [self._identity(labels) for labels in identities]
         for identity in found:
-            if identity.managed:
-                self._sides(identity)
+            self._sides(identity)
         for identity in found:
             self._chosen(identity)
 
     def decide(self, traffic: Traffic) -> Decision:
         """What both sides' agents make of a new connection, and of a request over it if there is one."""
         source, destination, l4, http, dns = traffic
-        here, there = self._identity(source[0]), self._identity(destination[0])
+        here = self._by_id.get(id(source[0])) or self._identity(source[0])
+        there = self._by_id.get(id(destination[0])) or self._identity(destination[0])
+        out, into = here.egress or self._sides(here)[0], there.ingress or self._sides(there)[1]
         if http is not None or dns is not None:
             return Decision(
-                self._request(here, there, traffic, ingress=False), self._request(there, here, traffic, ingress=True)
+                self._request(out, there, traffic, ingress=False), self._request(into, here, traffic, ingress=True)
             )
-        egress, ingress = here.egress, there.ingress
         number = l4[0] << 16 | l4[1]
-        return Decision(
-            self._unmanaged(here)
-            if not here.managed
-            else self._connection(egress or self._sides(here)[0], there, source, destination, l4, number, False),
-            self._unmanaged(there)
-            if not there.managed
-            else self._connection(ingress or self._sides(there)[1], here, destination, source, l4, number, True),
+        # As Decision(...) does it, without the call in between.
+        return tuple.__new__(
+            Decision,
+            (
+                out.fixed or self._connection(out, there, source, destination, l4, number, False),
+                into.fixed or self._connection(into, here, destination, source, l4, number, True),
+            ),
         )
-
-    def _unmanaged(self, subject: _Identity) -> SideDecision:
-        return _UNMANAGED if subject.labels else _UNKNOWN_IDENTITY
 
     def _connection(
         self, side: Side, other: _Identity, own: Peer, far: Peer, l4: L4, number: int, ingress: bool
     ) -> SideDecision:
-        if not other.labels and side.needs_labels:
-            return _UNKNOWN_IDENTITY
-        if side.fixed is not None:
-            return side.fixed
-        bits = side.peers.get((other.number, far[1], far[2]) if other.outside else other.number)
-        if bits is None:
-            if other.outside or other.met != self._selectors.count:
-                bits = self._choosing(side, other, far)
-            else:
-                bits = side.inside(other.number, other.chosen)
+        if other.told:
+            chosen = other.chosen if other.met == self._selectors.count else self._chosen(other)
+            if not side.open and not chosen[1] and side.wanted.isdisjoint(chosen[0]):
+                return side.nothing or side.none()
+            bits = side.peers.get(other.number)
+            if bits is None:
+                bits = side.inside(other.number, chosen)
+        else:
+            if not other.labels and side.needs_labels:
+                return _UNKNOWN_IDENTITY
+            bits = side.peers.get((other.number, far[1], far[2]))
+            if bits is None:
+                bits = side.outside((other.number, far[1], far[2]), self._chosen(other), far, self._selectors)
         if side.named or type(bits) is not int:
             server = own if ingress else far
             return side.decide(bits, l4, lambda: self._named_ports(server))
@@ -100,35 +103,28 @@ class PolicySet:
             ports = side.covering(number)
         return side.answers.get(bits & ports) or side.answer(bits & ports)
 
-    def _request(self, subject: _Identity, other: _Identity, traffic: Traffic, *, ingress: bool) -> SideDecision:
+    def _request(self, side: Side, other: _Identity, traffic: Traffic, *, ingress: bool) -> SideDecision:
         own, far = (traffic.destination, traffic.source) if ingress else (traffic.source, traffic.destination)
-        if not subject.managed:
-            return self._unmanaged(subject)
-        side = (subject.ingress if ingress else subject.egress) or self._sides(subject)[ingress]
+        if side.fixed is not None and (side.fixed.outcome is not Outcome.ALLOWED or not side.rules.entries):
+            return side.fixed
         if not other.labels and side.needs_labels:
             return _UNKNOWN_IDENTITY
-        if side.fixed is not None and side.fixed.outcome is Outcome.UNDECIDED:
-            return side.fixed
         server = own if ingress else far
-        bits = self._choosing(side, other, far)
+        if other.told:
+            bits = side.inside(other.number, self._chosen(other))
+        else:
+            bits = side.outside((other.number, far.ip, far.names), self._chosen(other), far, self._selectors)
         return side.request(bits, traffic.l4, lambda: self._named_ports(server), traffic.http, traffic.dns)
 
-    def _choosing(self, side: Side, other: _Identity, far: Peer) -> int | Bits:
-        if other.outside:
-            return side.outside((other.number, far.ip, far.names), far, self._selectors)
-        return side.inside(other.number, self._chosen(other))
-
     def _identity(self, labels: Labels) -> _Identity:
-        known = self._by_id.get(id(labels))
-        if known is not None:
-            return known[1]
         found = self._identities.get(labels)
         if found is None:
             options = self.inventory.options
             outside = is_world(labels) or (options.cidr_match_nodes and bool(entities(labels) & _NODES))
             own = bool(labels) and managed(labels, options)
             found = self._identities[labels] = _Identity(labels, len(self._identities), managed=own, outside=outside)
-        self._by_id[id(labels)] = (labels, found)
+        self._by_id[id(labels)] = found
+        self._kept.append(labels)
         return found
 
     def _chosen(self, identity: _Identity) -> Chosen:
@@ -140,6 +136,9 @@ class PolicySet:
 
     def _sides(self, subject: _Identity) -> tuple[Side, Side]:
         """Egress and ingress."""
+        if not subject.managed:
+            subject.egress = subject.ingress = _NO_POLICY if subject.labels else _NO_LABELS
+            return subject.egress, subject.ingress
         rules = self._index.selecting(subject.labels, host_labels=self.inventory.host_labels)
         options = self.inventory.options
         egress, ingress = (entries_of(rules, subject.labels, options, ingress=each) for each in (False, True))
@@ -190,5 +189,8 @@ class PolicySet:
 
 
 _NODES = frozenset({Entity.HOST, Entity.REMOTE_NODE})
-_UNMANAGED = SideDecision(Outcome.ALLOWED, (UNMANAGED,), reason="not under policy here")
+_NOT_MANAGED = SideDecision(Outcome.ALLOWED, (UNMANAGED,), reason="not under policy here")
 _UNKNOWN_IDENTITY = SideDecision(Outcome.UNDECIDED, reason="the labels of one side are unknown")
+_NOTHING = SubjectRules((), enforced=False, enforced_by=())
+_NO_POLICY = Side(_NOTHING, Selectors(Inventory()), _NOT_MANAGED)
+_NO_LABELS = Side(_NOTHING, Selectors(Inventory()), _UNKNOWN_IDENTITY)

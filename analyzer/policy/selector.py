@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from socket import AF_INET, inet_pton
 from typing import NamedTuple
 
 from analyzer.model.identity import WORLD, Entity, entities
@@ -251,7 +252,10 @@ def _family_world(peer: Peer) -> Entity | None:
 @lru_cache(maxsize=1 << 18)
 def _number(address: str) -> tuple[int, int]:
     """An address as (version, number)."""
-    found = ip_address(address)
+    try:
+        return 4, int.from_bytes(inet_pton(AF_INET, address))
+    except OSError:
+        found = ip_address(address)
     return found.version, int(found)
 
 

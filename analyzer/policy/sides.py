@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from analyzer.model.identity import Entity
 from analyzer.model.inventory import Inventory
 from analyzer.model.l4 import L4
 from analyzer.model.labels import Labels
@@ -14,7 +15,17 @@ from analyzer.policy.decision import SideDecision
 from analyzer.policy.http import DnsQuery, HttpRequest
 from analyzer.policy.model import PortSpec
 from analyzer.policy.resolve import SubjectRules, handles
-from analyzer.policy.selector import LabelSelector, Match, Peer, PeerSelector, matches
+from analyzer.policy.selector import (
+    CidrGroupSelector,
+    CidrSelector,
+    EntitySelector,
+    FqdnSelector,
+    LabelSelector,
+    Match,
+    Peer,
+    PeerSelector,
+    matches,
+)
 from analyzer.policy.verdict import Hit, verdict
 
 __all__ = ["Bits", "Chosen", "Selectors", "Side"]
@@ -38,7 +49,7 @@ class Chosen(NamedTuple):
 
 
 class Selectors:
-    """Every peer selector once, by its number. Label selectors are found by a label that they need, the others are asked."""
+    """Every peer selector that looks at labels, once, by its number. Most are found by a label that they need, the others asked."""
 
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
@@ -63,8 +74,14 @@ class Selectors:
                 self._others.append(found)
         return found
 
+    def is_addressed(self, selector: PeerSelector) -> bool:
+        """Whether it looks at the address or the names of a peer. Such a one never chooses an identity inside the cluster."""
+        return isinstance(selector, _ADDRESSED) or (
+            isinstance(selector, EntitySelector) and selector.entity in _FAMILIES
+        )
+
     def choosing(self, labels: Labels) -> Chosen:
-        """The selectors among those met that choose an identity inside the cluster, where its labels tell everything."""
+        """The selectors among those met that choose an identity by its labels alone."""
         peer = Peer(labels)
         sure, unsure = set(), set()
         for number in self._candidates(labels):
@@ -75,9 +92,9 @@ class Selectors:
                 unsure.add(number)
         return Chosen(frozenset(sure), frozenset(unsure))
 
-    def chooses(self, number: int, peer: Peer) -> Match:
+    def chooses(self, selector: PeerSelector, peer: Peer) -> Match:
         """Whether a selector chooses a peer outside the cluster, by its address and names."""
-        return matches(self._listed[number], peer, self._inventory)
+        return matches(selector, peer, self._inventory)
 
     def _candidates(self, labels: Labels) -> Iterable[int]:
         found = set(self._others)
@@ -86,23 +103,29 @@ class Selectors:
         return found
 
 
+_ADDRESSED = (CidrSelector, CidrGroupSelector, FqdnSelector)
+_FAMILIES = (Entity.WORLD_IPV4, Entity.WORLD_IPV6)
+
+
 class Side:
     """What decides one direction of a subject. Where nothing is unsure, bits are a plain number: most of them, and faster."""
 
     __slots__ = (
+        "_addressed",
         "_every",
         "_exact",
         "_items",
-        "_open",
         "_ranges",
-        "_wanted",
         "answers",
         "fixed",
         "named",
         "needs_labels",
+        "nothing",
+        "open",
         "peers",
         "ports",
         "rules",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, rules: SubjectRules, selectors: Selectors, fixed: SideDecision | None) -> None:
@@ -118,34 +141,43 @@ class Side:
         self.needs_labels = any(entry.peers is not None for entry in rules.entries)
         self.named = any(spec.name for entry in rules.entries for spec in entry.ports or ())
         """Whether a rule names a port, so that what it covers depends on who serves it."""
-        self._open, self._items = _by_selector(rules, selectors)
-        self._wanted = frozenset(self._items)
+        self.nothing: SideDecision | None = None
+        """The answer where no entry covers the traffic, once it is known."""
+        self.open, self._items, self._addressed = _by_selector(rules, selectors)
+        self.wanted = frozenset(self._items)
+        """The numbers of all selectors, but for those that look at addresses."""
         self._every, self._exact, self._ranges = _by_port(rules)
         if fixed is None and len(rules.entries) == 1:
             self.fixed = verdict([Hit(rules.entries[0], True)], rules, None, None)
 
     def inside(self, key: object, chosen: Chosen) -> int | Bits:
         """The entries that choose an identity of the cluster; remembered under `key`."""
-        sure, unsure = self._open, 0
-        for number in self._wanted & chosen[0]:
+        sure, unsure = self.open, 0
+        for number in self.wanted & chosen[0]:
             sure |= self._items[number]
         if chosen[1]:
-            for number in self._wanted & chosen[1]:
+            for number in self.wanted & chosen[1]:
                 unsure |= self._items[number]
-        found = self.peers[key] = Bits(sure, unsure & ~sure) if unsure else sure
+        found = self.peers[key] = Bits(sure, unsure & ~sure) if unsure & ~sure else sure
         return found
 
-    def outside(self, key: object, peer: Peer, selectors: Selectors) -> int | Bits:
-        """The entries that choose a peer outside the cluster; remembered under `key`."""
-        sure, unsure = self._open, 0
-        for number, bits in self._items.items():
-            chosen = selectors.chooses(number, peer)
-            if chosen:
+    def outside(self, key: object, chosen: Chosen, peer: Peer, selectors: Selectors) -> int | Bits:
+        """The entries that choose a peer outside the cluster, some of them by its address and names; remembered under `key`."""
+        by_labels = self.inside(key, chosen)
+        sure, unsure = by_labels if isinstance(by_labels, Bits) else (by_labels, 0)
+        for selector, bits in self._addressed:
+            by_address = selectors.chooses(selector, peer)
+            if by_address:
                 sure |= bits
-            elif chosen is None:
+            elif by_address is None:
                 unsure |= bits
-        found = self.peers[key] = Bits(sure, unsure & ~sure) if unsure else sure
+        found = self.peers[key] = Bits(sure, unsure & ~sure) if unsure & ~sure else sure
         return found
+
+    def none(self) -> SideDecision:
+        """The answer where no entry covers the traffic; remembered."""
+        self.nothing = self.answer(0)
+        return self.nothing
 
     def covering(self, number: int) -> int:
         """The entries whose ports cover `number`, the protocol above 16 bits of port; remembered."""
@@ -191,15 +223,20 @@ class Side:
         return Bits(sure, unsure)
 
 
-def _by_selector(rules: SubjectRules, selectors: Selectors) -> tuple[int, dict[int, int]]:
-    """The entries without a constraint on peers, and those of each selector."""
-    everybody, items = 0, defaultdict[int, int](int)
+def _by_selector(
+    rules: SubjectRules, selectors: Selectors
+) -> tuple[int, dict[int, int], tuple[tuple[PeerSelector, int], ...]]:
+    """The entries without a constraint on peers, those of each selector, and those of each that looks at addresses."""
+    everybody, items, addressed = 0, defaultdict[int, int](int), defaultdict[PeerSelector, int](int)
     for place, entry in enumerate(rules.entries):
         if entry.peers is None:
             everybody |= 1 << place
         for selector in entry.peers or ():
-            items[selectors.number(selector)] |= 1 << place
-    return everybody, dict(items)
+            if selectors.is_addressed(selector):
+                addressed[selector] |= 1 << place
+            else:
+                items[selectors.number(selector)] |= 1 << place
+    return everybody, dict(items), tuple(addressed.items())
 
 
 def _by_port(rules: SubjectRules) -> tuple[int, dict[int, int], tuple[tuple[int, int, int], ...]]:
