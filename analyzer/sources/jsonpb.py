@@ -161,12 +161,14 @@ class LineReader:
 
     def batch(self, block: Block, stream: str, offset: int) -> Batch:
         """The records of a block that begins at `offset` of `stream`."""
-        decode = self._decoder.decode_valid if block.data.isascii() else self._decode
-        records = [
-            record
-            for line in block.data.split(b"\n")
-            if (record := decode(line) if line[:1] == b"{" else self._odd(line)) is not None
-        ]
+        records = None if self.in_parts else self._decoder.decode_block(block.data)
+        if records is None:
+            decode = self._decode
+            records = [
+                record
+                for line in block.data.split(b"\n")
+                if (record := decode(line) if line[:1] == b"{" else self._odd(line)) is not None
+            ]
         self.lines += len(records) + block.too_long
         if not self.understood:
             self.understood = any(record not in _NOT_HUBBLE for record in records)

@@ -159,6 +159,29 @@ def test_what_was_decoded_before_changes_nothing(messages: list[Any]) -> None:
         assert decoder.decode(line) == decode.Decoder().decode(line)
 
 
+ODD_LINES = [
+    b"{}", b"{}{}", b'{"flow":', b'{"flow":{}', b"}", b'{"x":1}}', b"", b" ", b"{}\r", b'\xff{"flow":{}}', b"[{}]", b"null",
+    b'{"agent_event":{}}', b'{"flow":{"verdict":5,"source":{}}}', '{"flow":{"uuid":"é"}}'.encode(), b'{"flow":{"uuid":5}}',
+    b"2026-09-01T00:00:00Z stdout F {}",
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.one_of(USUAL, USUAL, st.sampled_from(ODD_LINES)), max_size=6), st.sampled_from([b"\n", b""]))
+def test_a_block_of_lines_is_its_lines_one_by_one(made: list[Any], end: bytes) -> None:
+    lines = [each if isinstance(each, bytes) else compact(json_form(each)) for each in made]
+    decoder = decode.Decoder()
+    for _ in range(2):
+        records = decoder.decode_block(b"\n".join(lines) + end)
+        assert records is None or records == [slow_decode(line) for line in lines]
+
+
+def test_a_block_of_usual_lines_is_decoded_at_once_also_with_other_records_in_it() -> None:
+    flow = compact({"flow": some_flow(1), "node_name": "node-1", "time": at(1)}) + b"\n"
+    found = decode.Decoder().decode_block(flow + b'{"agent_event":{}}\n' + flow)
+    assert found == [PLAIN, Skip.AGENT_EVENT, PLAIN]
+
+
 # The shapes of Hubble's JSON, by name
 
 
