@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -186,7 +187,10 @@ def written(files: Files, known: Inventory) -> Documents:
         except (OSError, UnicodeDecodeError):
             # It was read a moment ago; without its text the patch is against the document as we would write it.
             continue
-    return Documents((replace(each, header=()) for each in files.documents), texts, known.options)
+    # Patches are applied from here, as far as the files lie below.
+    near = {path: os.path.relpath(path) if Path(path).resolve().is_relative_to(Path.cwd()) else path for path in texts}
+    documents = (replace(each, header=(), path=near.get(each.path, each.path)) for each in files.documents)
+    return Documents(documents, {near[path]: text for path, text in texts.items()}, known.options)
 
 
 def extent(heard: Heard, facts: Facts, documents: Documents | None) -> Extent:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import unified_diff
+from difflib import SequenceMatcher
 from typing import Any
 
 from analyzer.errors import PolicyError
@@ -93,7 +93,7 @@ class Documents:
         made = text
         # From the last document of the file to the first, so that the lines of the others stay where they are.
         for _, document in sorted(pairs, key=lambda pair: -pair[1].line):
-            made = None if made is None else replaced(made, document.line, document)
+            made = None if made is None else replaced(made, document.line, document, keep_comment=True)
         if text is None or made is None:
             text, made = dump([old.data for old, _ in pairs]), dump([new.data for _, new in pairs])
         name = path.lstrip("/") or "policy.yaml"
@@ -108,5 +108,80 @@ def _with_rule(data: Mapping[str, Any], advice: Advice) -> dict[str, Any]:
 
 
 def _diff(before: str, after: str, source: str, target: str) -> str:
-    lines = unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), source, target)
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    """A unified diff whose added lines begin where a list item or a key does, as people would mark them."""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    found = [f"--- {source}\n", f"+++ {target}\n"]
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
+    codes = _slid(matcher.get_opcodes(), new)
+    for group in _grouped(codes):
+        first, last = group[0], group[-1]
+        found.append(f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@\n")
+        for tag, i1, i2, j1, j2 in group:
+            if tag == "equal":
+                found += [f" {line}" for line in old[i1:i2]]
+            else:
+                found += [f"-{line}" for line in old[i1:i2]] + [f"+{line}" for line in new[j1:j2]]
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in found)
+
+
+Code = tuple[str, int, int, int, int]
+CONTEXT = 3
+
+
+def _slid(codes: Sequence[Code], new: Sequence[str]) -> list[Code]:
+    """Lines that were only added may be marked anywhere among equal ones: each block begins where its item does."""
+    made = (
+        [("equal", 0, 0, 0, 0), *codes, ("equal", codes[-1][2], codes[-1][2], codes[-1][4], codes[-1][4])]
+        if codes
+        else []
+    )
+    for at in range(1, len(made) - 1):
+        before, (tag, i1, _, j1, j2), after = made[at - 1 : at + 2]
+        if tag != "insert" or before[0] != "equal" or after[0] != "equal":
+            continue
+        best = _offset(new, j1, j2, before[2] - before[1], after[2] - after[1])
+        made[at - 1] = ("equal", before[1], before[2] + best, before[3], before[4] + best)
+        made[at] = ("insert", i1 + best, i1 + best, j1 + best, j2 + best)
+        made[at + 1] = ("equal", after[1] + best, after[2], after[3] + best, after[4])
+    return [code for code in made if code[1] < code[2] or code[3] < code[4]]
+
+
+def _offset(new: Sequence[str], start: int, stop: int, above: int, below: int) -> int:
+    """By how many lines the block is best moved, up to so many lines up and down."""
+    up = down = 0
+    while up < above and new[start - 1 - up] == new[stop - 1 - up]:
+        up += 1
+    while down < below and new[start + down] == new[stop + down]:
+        down += 1
+    return min(range(-up, down + 1), key=lambda offset: (_depth(new[start + offset]), abs(offset)))
+
+
+def _depth(line: str) -> tuple[int, bool]:
+    return len(line) - len(line.lstrip()), not line.lstrip().startswith("- ")
+
+
+def _grouped(codes: Sequence[Code]) -> Iterator[list[Code]]:
+    """Changes with a little around them."""
+    group: list[Code] = []
+    for tag, i1, i2, j1, j2 in codes:
+        if tag != "equal":
+            group.append((tag, i1, i2, j1, j2))
+            continue
+        length = i2 - i1
+        head = min(length, CONTEXT)
+        if group and length > 2 * CONTEXT:
+            yield [*group, (tag, i1, i1 + head, j1, j1 + head)]
+            group = []
+        start = max(0, length - CONTEXT) if not group else 0
+        group.append((tag, i1 + start, i2, j1 + start, j2))
+    if any(code[0] != "equal" for code in group):
+        if group[-1][0] == "equal":
+            tag, i1, i2, j1, j2 = group[-1]
+            end = min(i2 - i1, CONTEXT)
+            group[-1] = (tag, i1, i1 + end, j1, j1 + end)
+        yield group
+
+
+def _range(start: int, stop: int) -> str:
+    length = stop - start
+    return f"{start + 1 if length else start},{length}"

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from analyzer.drops.reasons import AUDIT, L7_DENIED, DropClass, Reason, reason
+from analyzer.drops.reasons import AUDIT, L7_DENIED, DropClass, Reason, Weight, reason
 from analyzer.model.edge import Endpoint, Side
 from analyzer.model.flow import PolicyRef, Workload
 from analyzer.model.identity import Entity, entities
-from analyzer.model.l4 import L4
+from analyzer.model.l4 import L4, Protocol
 
 __all__ = ["MAX_MINUTES", "MINUTE", "DropKey", "Drops", "Few", "Talkers"]
 
@@ -54,6 +54,19 @@ class DropKey(NamedTuple):
         found = self.row.kind
         starting = any(Entity.INIT in entities(end.labels) for end in (self.source, self.destination))
         return DropClass.TRANSIENT if starting and found is DropClass.DEFAULT_DENY else found
+
+    @property
+    def weight(self) -> Weight:
+        """Who has to act. A pod that sends from an address that is not its own harms nobody only if that is a link-local one."""
+        harmless = self.row.harmless and (self.reason != _INVALID_SOURCE_IP or self._link_local)
+        return Weight.PASSING if harmless else self.kind.weight
+
+    @property
+    def _link_local(self) -> bool:
+        return self.l4.protocol is Protocol.ICMPV6 or self.source.address.startswith("fe80:")
+
+
+_INVALID_SOURCE_IP = 132
 
 
 class Talkers:

@@ -15,6 +15,7 @@ from analyzer.drops.record import disagreement
 from analyzer.drops.remedy import HINTS
 from analyzer.drops.scene import Facts, Scene
 from analyzer.model.address import UNKNOWN
+from analyzer.model.edge import Endpoint
 from analyzer.policy import compile_policies
 from analyzer.policy.resolve import RuleIndex
 
@@ -52,7 +53,7 @@ class Finding:
 
     @property
     def weight(self) -> Weight:
-        return self.kind.weight
+        return self.scene.drops.key.weight
 
     @property
     def audit(self) -> bool:
@@ -116,16 +117,21 @@ def findings(drops: Sequence[Drops], facts: Facts, documents: Documents | None =
 
 
 def _key(scene: Scene, found: tuple[Cause, ...]) -> tuple[object, ...]:
-    """Drops with the same key are one finding: addresses, requests and pods do not tell them apart."""
-    key = scene.drops.key
-    cause = found[0] if found else None
-    outside = [
-        end._replace(address=UNKNOWN) if end.address else end for end in (scene.edge.source, scene.edge.destination)
-    ]
+    """Drops with the same key are one finding: addresses, requests, pods and rollouts do not tell them apart, nor does it
+    matter who talked to whom where a node is at fault."""
+    key, cause = scene.drops.key, found[0] if found else None
+    ends: tuple[object, ...] = tuple(map(_whom, (scene.edge.source, scene.edge.destination), scene.client_and_server))
+    if key.weight is not Weight.POLICY:
+        ends = () if key.row.of_a_node else ends[1:]
+        return key.kind, key.reason, ends, key.weight, key.audit
     return (
-        key.cluster, *outside, key.l4, scene.side, key.reason, key.audit, key.l7, key.reply,
-        cause and cause.kind, cause and cause.rule,
+        key.cluster, ends, key.l4, scene.side, key.reason, key.audit, key.l7, key.reply, cause and cause.kind,
+        cause and cause.rule,
     )  # fmt: skip
+
+
+def _whom(end: Endpoint, name: str) -> object:
+    return end._replace(address=UNKNOWN) if end.address else name
 
 
 def _scans(
@@ -136,7 +142,7 @@ def _scans(
     for key in groups:
         ranked, _ = told[key]
         scanned = bool(ranked) and ranked[0].kind in _SCANNED
-        same.setdefault((*key[:3], *key[4:]) if scanned else key, []).append(key)
+        same.setdefault((*key[:2], *key[3:]) if scanned else key, []).append(key)
     for keys in same.values():
         if len(keys) >= SCAN:
             yield keys[0], sorted((scene for key in keys for scene in groups[key]), key=_by_number)

@@ -133,7 +133,9 @@ class Fixer:
             tuple(dict.fromkeys(chain.from_iterable(map(_remarks, advices)))),
             all(self._passes(scene, cause, documents) for scene in scenes),
             assuming,
-            tuple(dict.fromkeys((*opens, *more))),
+            tuple(
+                dict.fromkeys(each for each in (*opens, *more) if each not in {_arrow(scene.edge) for scene in scenes})
+            ),
             breaks,
         )
 

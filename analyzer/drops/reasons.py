@@ -9,7 +9,7 @@ __all__ = ["AUDIT", "L7_DENIED", "REASONS", "DropClass", "Reason", "Weight", "re
 
 
 class Weight(StrEnum):
-    """Who has to act: the authors of policies, those who run the network, or nobody, because it passes."""
+    """Who has to act: the authors of policies, those who run the network, or nobody, because it passes or harms nobody."""
 
     POLICY = "policy"
     INFRA = "infra"
@@ -58,6 +58,16 @@ class Reason(NamedTuple):
     meaning: str
     symptom: str
     step: str
+
+    @property
+    def harmless(self) -> bool:
+        """Whether nobody notices."""
+        return self.symptom == _NOTHING
+
+    @property
+    def of_a_node(self) -> bool:
+        """Whether it is about a node or the whole network, whoever talked to whom."""
+        return self.harmless or self.step in (_MAP, _CONFIG, _DATAPATH)
 
 
 # What people see, by what happens to the packet.

@@ -67,7 +67,9 @@ def _why_not(scene: Scene) -> tuple[str, ...]:
     """Why the cluster may have decided otherwise than the engine, the likely first."""
     found = []
     later = scene.last_forwarded()
-    if later > scene.drops.last:
+    if scene.audit:
+        pass  # In audit mode, all of it is let pass.
+    elif later > scene.drops.last:
         found.append("Such traffic was let pass after the last drop: the policies or labels were changed in between")
     elif 0 < later < scene.drops.first:
         found.append("Such traffic was let pass before the first drop: the policies or labels were changed in between")

@@ -126,13 +126,16 @@ class Scene:
         return self.edge.destination if self.side is Side.SOURCE else self.edge.source
 
     @cached_property
+    def client_and_server(self) -> tuple[str, str]:
+        """What both ends are called."""
+        edge = self.edge
+        return title(edge.source, edge.source_workloads), title(edge.destination, edge.destination_workloads)
+
+    @property
     def titles(self) -> tuple[str, str]:
         """What the subject and the peer are called."""
-        ends = (
-            title(self.edge.source, self.edge.source_workloads),
-            title(self.edge.destination, self.edge.destination_workloads),
-        )
-        return ends if self.side is Side.SOURCE else ends[::-1]
+        client, server = self.client_and_server
+        return (client, server) if self.side is Side.SOURCE else (server, client)
 
     @cached_property
     def labels(self) -> Labels:

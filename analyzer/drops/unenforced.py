@@ -8,9 +8,12 @@ from analyzer.drops.documents import Documents
 from analyzer.model.edge import Edge, Status
 from analyzer.model.flow import Verdict
 from analyzer.model.inventory import Inventory
+from analyzer.model.workload import title
 from analyzer.simulate import Result, simulate
 
 __all__ = ["unenforced"]
+
+SHOWN = 3
 
 
 def unenforced(
@@ -30,14 +33,16 @@ def unenforced(
         if len(denied) == 1
         else f"{len(denied):,} connections that these policies deny were"
     )
+    shown = [" -> ".join(map(title, (edge.source, edge.destination))) + f" {edge.l4}" for edge in denied[:SHOWN]]
+    examples = f" ({', '.join(shown)}{', ...' if len(denied) > SHOWN else ''})"
     audited = any(edge.status is Status.AUDITED for edge in recorded) or bool(verdicts and verdicts.get(Verdict.AUDIT))
     if audited:
         return (
-            f"Besides what was audited, {what} let pass without a word: not every endpoint is in audit mode, or the policies are "
-            "newer than the record."
+            f"Besides what was audited, {what} let pass without a word{examples}: not every endpoint is in audit mode, or the "
+            "policies are newer than the record."
         )
     return (
-        f"{what[0].upper()}{what[1:]} let pass, and there is not one AUDIT verdict: the policies are not in force (yet), or "
-        "audit mode is on and its verdicts do not reach Hubble. Audit mode speaks only where a policy selects the endpoint, and "
-        "ends with a restart."
+        f"{what[0].upper()}{what[1:]} let pass{examples}, and there is not one AUDIT verdict: the policies are not in force "
+        "(yet), or audit mode is on and its verdicts do not reach Hubble. Audit mode speaks only where a policy selects the "
+        "endpoint, and ends with a restart."
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analyzer.drops.cause import CauseKind
 from analyzer.drops.drop import MINUTE, Drops
 from analyzer.drops.findings import MAX_EXAMINED, Finding
 from analyzer.drops.fix import MAX_EDGES, Fix
@@ -28,7 +29,7 @@ _COLUMNS = (
     Column("source", "From"),
     Column("destination", "To"),
     Column("l4", "Port"),
-    Column("side", "Dropped at"),
+    Column("side", "Dropped at", wide=True),
     Column("drops", "Drops", number=True),
     Column("events", "Events", number=True, wide=True),
     Column("first", "First seen", wide=True),
@@ -58,10 +59,10 @@ def drops_report(found: Sequence[Finding], extent: Extent, *, full: bool = False
     if len(listed) > len(told):
         more = f"{count(len(listed) - len(told), 'cause')} with fewer drops: -o wide tells all of them at length."
         sections.append(Section("", (more,)))
-    return Report("drops", _title(real, audited), tuple(sections), _summary(real, audited))
+    return Report("drops", _heading(real, audited), tuple(sections), _summary(real, audited))
 
 
-def _title(real: Sequence[Finding], audited: Sequence[Finding]) -> str:
+def _heading(real: Sequence[Finding], audited: Sequence[Finding]) -> str:
     parts = []
     if real:
         causes = count(len(real), "cause")
@@ -109,9 +110,8 @@ def _notes(found: Sequence[Finding], extent: Extent) -> tuple[str, ...]:
 def _row(number: int, each: Finding) -> Row:
     source, destination, l4 = _ends(each)
     cause = str(each.causes[0].kind) if each.causes else None
-    drops = each.scene.drops
-    if cause == "network":
-        cause = drops.key.row.name
+    if each.weight is not Weight.POLICY:
+        cause = each.scene.drops.key.row.name
     cells = (
         number, _class(each), source, destination, l4, _place(each), each.number, each.events, _moment(each.first),
         _moment(each.last), cause,
@@ -162,10 +162,11 @@ def _section(number: int, each: Finding) -> Section:
 def _causes(each: Finding) -> Iterable[str]:
     if each.causes:
         first, *others = each.causes
-        words = [_sentence(first.words), *([] if each.disagreement else map(_sentence, first.evidence))]
-        yield f"Cause: {' '.join(words)}"
-        if each.disagreement:
-            yield short(each.disagreement)
+        if first.kind is CauseKind.CHANGED and each.disagreement:
+            yield f"Cause: {short(each.disagreement)}"
+        else:
+            yield f"Cause: {' '.join(map(_sentence, (first.words, *first.evidence)))}"
+            yield from filter(None, (short(each.disagreement),))
         for other in others:
             yield f"Also: {_sentence(other.words)}"
     row = each.scene.drops.key.row
@@ -184,7 +185,7 @@ def _seen(each: Finding) -> Iterable[str]:
     busiest = ""
     if len(minutes) > 1:
         minute, most = max(minutes.items(), key=lambda item: (item[1], -item[0]))
-        busiest = f", most in {moment(minute * MINUTE)[11:]} ({most:,})"
+        busiest = "" if most == 1 else f", most at {moment(minute * MINUTE)[11:]} ({most:,})"
     when = f" {_span(each.first, each.last)}{busiest}" if each.last else ""
     yield f"Seen: {number} in {count(each.events, 'event')},{when or ' at no known time'}."
     clients, servers = (_talkers(drops, each) for each in ("clients", "servers"))
