@@ -16,7 +16,7 @@ from analyzer.policy import KINDS, Policy, PolicyRef, parse
 from analyzer.roundtrip import replaced
 from analyzer.suggest import Advice
 
-__all__ = ["Documents", "Patch"]
+__all__ = ["Documents", "Patch", "unified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Documents:
         found = [self._patch(path, pairs) for path, pairs in sorted(changed.items())]
         for document in self._added:
             made = dump([document.data])
-            found.append(Patch(document.path, _diff("", made, "/dev/null", f"b/{document.path}"), new=True))
+            found.append(Patch(document.path, unified("", made, "/dev/null", f"b/{document.path}"), new=True))
         return tuple(found)
 
     def _patch(self, path: str, pairs: list[tuple[Document, Document]]) -> Patch:
@@ -97,7 +97,7 @@ class Documents:
         if text is None or made is None:
             text, made = dump([old.data for old, _ in pairs]), dump([new.data for _, new in pairs])
         name = path.lstrip("/") or "policy.yaml"
-        return Patch(path, _diff(text, made, f"a/{name}", f"b/{name}"))
+        return Patch(path, unified(text, made, f"a/{name}", f"b/{name}"))
 
 
 def _with_rule(data: Mapping[str, Any], advice: Advice) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _with_rule(data: Mapping[str, Any], advice: Advice) -> dict[str, Any]:
     return made
 
 
-def _diff(before: str, after: str, source: str, target: str) -> str:
+def unified(before: str, after: str, source: str, target: str) -> str:
     """A unified diff whose added lines begin where a list item or a key does, as people would mark them."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     found = [f"--- {source}\n", f"+++ {target}\n"]
