@@ -37,15 +37,16 @@ def chunks(text: str) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, start) + 1, text[start:end]) for start, end in pairwise(starts)]
 
 
-def replaced(text: str, line: int, document: Document) -> str | None:
+def replaced(text: str, line: int, document: Document, *, keep_comment: bool = False) -> str | None:
     """`text` with the document that `line` belongs to replaced by `document`, None if it cannot be replaced alone: in JSON, or
-    in a list of objects. Nothing changes where it says the same already."""
+    in a list of objects. Nothing changes where it says the same already. With `keep_comment` the comment that we once wrote above it
+    stays as it is."""
     newline = "\r\n" if "\r\n" in text else "\n"
     found = chunks(text.replace("\r\n", "\n"))
     at = max((n for n, (start, _) in enumerate(found) if start <= line), default=None)
     if at is None:
         return None
-    made = _edited(found[at][1], document)
+    made = _edited(found[at][1], document, keep_comment)
     if made is None:
         return None
     if made == found[at][1]:
@@ -64,7 +65,7 @@ def appended(text: str, document: Document) -> str:
     return text + new.replace("\n", newline)
 
 
-def _edited(chunk: str, document: Document) -> str | None:
+def _edited(chunk: str, document: Document, keep_comment: bool) -> str | None:
     """One document's text with the new values. None unless it holds exactly one object, in YAML."""
     old = _only_object(chunk)
     if old is None or chunk.lstrip().startswith(("{", "[")) or _LIST.search(chunk):
@@ -77,7 +78,7 @@ def _edited(chunk: str, document: Document) -> str | None:
     body = _OURS.sub("", chunk[len(lead) :], count=1)
     before = chunk[len(lead) : ours.start()] if ours and ours.start() >= len(lead) else ""
     made = _in_place(body, target) or dump([target])
-    header = _comment_lines(document)
+    header = ours.group() if keep_comment and ours else _comment_lines(document)
     at = len(before) if made.startswith(before) else 0
     made = made[:at] + header + made[at:]
     kept = _with_comments(lead + made, _OURS.sub("", chunk))

@@ -22,7 +22,7 @@ spec:
 """
 OURS = """# hubble-analyzer: shop/cart in cluster default
 #   evidence: 1 connection
-# Reviewed by Ann, ticket 12.
+# Reviewed, see ticket 12.
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
 metadata:
@@ -96,7 +96,7 @@ def test_a_new_rule_is_added_in_place_and_all_comments_stay(text: str, newline: 
     (found,) = [each for each in values(made) if each["metadata"]["name"] == "cart"]
     assert found["spec"]["ingress"] == [rule("web", "8080"), rule("batch", "9090")]
     assert found["metadata"]["labels"] == {"team": "checkout", "app.kubernetes.io/managed-by": "hubble-analyzer"}
-    for comment in ("# Reviewed by Ann, ticket 12.", "# owner", "# from the front", "# http"):
+    for comment in ("# Reviewed, see ticket 12.", "# owner", "# from the front", "# http"):
         assert made.count(comment) == 1
     assert "evidence: 1 connection" not in made
     assert "#   evidence: new" in made
@@ -199,3 +199,11 @@ def test_any_values_read_back_and_neighbours_stay(before: Any, after: Any, comme
     assert f"# {comment}".rstrip() in changed
     assert change(changed, Document(new)) == changed
     assert "".join(chunk for _, chunk in chunks(changed)) == changed
+
+
+def test_the_comment_of_ours_stays_on_request() -> None:
+    (line,) = [each.line for each in parse(OURS)]
+    made = replaced(OURS, line, cart(rule("web", "8080"), rule("db", "5432"), header=()), keep_comment=True)
+    assert made is not None
+    assert made.startswith("# hubble-analyzer: shop/cart in cluster default\n#   evidence: 1 connection\n# Reviewed")
+    assert "5432" in made

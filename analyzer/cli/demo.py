@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 FOLDER = Path("hubble-demo")
 EXAMPLE_LINES = 60
-STEPS = 5
+STEPS = 6
 SHOWN = "shop"
 """The namespace that the screen shows; the files have them all."""
 BROKEN = 4
@@ -61,6 +61,11 @@ def command(output_dir: Path, seed: int) -> None:
     _example(proposal, policies)
     _step(5, "What would break if they were applied", f"{called()} diff {store} --policies {policies}")
     show(_judged(edges, proposal), narration=True)
+    _step(
+        6, "A deployment that breaks: since its last rollout, shop/frontend calls shop/db, and nobody allowed that",
+        f"{called()} drops {store} -n {SHOWN} --policies {policies}",
+    )  # fmt: skip
+    show(_dropped(shown, policies), narration=True)
     _next(store, policies, called())
 
 
@@ -75,6 +80,25 @@ def _judged(edges: Sequence[Edge], proposal: Proposal) -> Report:
     known = from_edges(edges)
     policies = [parse(document, known.options) for document in proposal.documents()]
     return diff_report(compare(observed(edges), simulate(edges, policies, known)), {}, limit=BROKEN)
+
+
+def _dropped(edges: Sequence[Edge], policies: Path) -> Report:
+    """The drop that troubles a deployment most, its cause and the change that mends it, tried by the engine."""
+    from analyzer.drops.documents import Documents
+    from analyzer.drops.findings import findings
+    from analyzer.drops.reasons import Weight
+    from analyzer.drops.scene import Facts
+    from analyzer.drops.stored import drops_of
+    from analyzer.inventories import from_edges
+    from analyzer.manifests import load
+    from analyzer.report.drops import Extent, drops_report
+
+    known = from_edges(edges)
+    written = list(load([str(policies)]))
+    texts = {each.path: Path(each.path).read_text(encoding="utf-8") for each in written}
+    facts = Facts(known, {edge.key: edge for edge in edges})
+    found = findings(drops_of(edges), facts, Documents(written, texts, known.options))
+    return drops_report([each for each in found if each.weight is Weight.POLICY and not each.audit][:1], Extent())
 
 
 def _observed(seed: int, where: Path) -> EdgeTable:
@@ -143,6 +167,7 @@ def _next(store: Path, policies: Path, name: str) -> None:
     for words, line in (
         ("Read what was recommended, refused and why", f"less {policies}/REPORT.md"),
         ("Draw the graph", f"{name} graph {store} -o mermaid"),
+        ("Find out why something was dropped, and what would mend it", f"{name} drops {store} -p {policies}"),
         (
             "Ask why one may not talk to another",
             f"{name} explain {store} -p {policies} --from shop/frontend --to shop/db",

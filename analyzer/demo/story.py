@@ -80,7 +80,7 @@ def _story() -> Cluster:
         Call(dns, Outside(("192.0.2.53",)), L4(Protocol.UDP, 53)),
         Call(prometheus, db, L4(Protocol.ICMP, 8)),
         Call(w["debug/toolbox"], db, tcp(5432), 2),
-        Call(frontend, db, tcp(5432), 4, Fate.DENIED_BY_DEFAULT),
+        Call(frontend, db, tcp(5432), 4, Fate.DENIED_BY_DEFAULT, hour=15),
         Call(w["batch/worker"], payments, tcp(9443), 3, Fate.DENIED_BY_RULE),
         Call(cart, redis, tcp(16379), 2, Fate.LOST),
     ]

@@ -60,6 +60,10 @@ class Documents:
         found = self._documents.get(ref)
         return None if found is None else found.data
 
+    def documents(self) -> tuple[Document, ...]:
+        """All of them, by policy."""
+        return tuple(self._documents[ref] for ref in sorted(self._documents))
+
     def with_advice(self, advice: Advice) -> Documents:
         """The documents after `advice` was followed. Raises PolicyError for what the agent would not take."""
         assert advice.policy is not None

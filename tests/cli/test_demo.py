@@ -34,8 +34,9 @@ def test_the_demo_from_server_to_policies(tmp_path: Path) -> None:
         schema.validate(document.data)
     for edge in truth(CLUSTER).accepted:
         assert "shop/" not in f"{edge.source} {edge.destination}" or edge.source in first.output
+    assert "Nothing else that is known changes." in first.output.split("A deployment that breaks")[1]
     assert "None of" in first.output.split("What would break")[1]
-    for command in ("graph", "explain", "observe", "recommend", "diff"):
+    for command in ("graph", "drops", "explain", "observe", "recommend", "diff"):
         assert f"{command} " in first.output.split("What to type next")[1]
 
     again = CliRunner().invoke(cli, ["demo", "-d", str(tmp_path / "two")])
