@@ -18,7 +18,7 @@ from analyzer.policy import Policy, compile_policies, parse
 from analyzer.policy.resolve import RuleIndex
 from analyzer.settle import settle
 
-__all__ = ["cnp", "facts_of", "found", "policies", "scenes"]
+__all__ = ["cnp", "documents_of", "facts_of", "found", "policies", "scenes"]
 
 
 def policies(text: str) -> list[Policy]:
@@ -61,8 +61,11 @@ def found(text: str | None, flows: Sequence[Flow], inventory: Inventory | None =
     window = DropWindow()
     window.add(flows)
     facts = facts_of(flows, window, inventory)
-    documents = None
-    if text is not None:
-        read = [replace(each, path="policies.yaml") for each in parse_yaml(text)]
-        documents = Documents(read, {"policies.yaml": text}, facts.inventory.options)
+    documents = None if text is None else documents_of(text, facts.inventory)
     return findings(window.drops(), facts, documents)
+
+
+def documents_of(text: str, inventory: Inventory) -> Documents:
+    """The documents of a YAML text, as if they stood in policies.yaml."""
+    read = [replace(each, path="policies.yaml") for each in parse_yaml(text)]
+    return Documents(read, {"policies.yaml": text}, inventory.options)
