@@ -42,6 +42,7 @@ __all__ = ["Aggregator", "aggregate"]
 
 TCP, UDP, SCTP = Protocol.TCP, Protocol.UDP, Protocol.SCTP
 L7 = int(EventKind.L7)
+SYN, ACK, RST = int(TcpFlags.SYN), int(TcpFlags.ACK), int(TcpFlags.RST)
 
 MAX_SHAPES = 131_072
 """Record shapes remembered at a time; more only costs speed."""
@@ -57,10 +58,11 @@ class _End:
     `token` is the same for all ends that make no difference to an edge: the pods of one workload on one side.
     """
 
-    __slots__ = ("endpoint", "reported", "token")
+    __slots__ = ("conflicting", "endpoint", "reported", "token")
 
     def __init__(self, reported: FlowEndpoint, endpoint: Endpoint, token: int) -> None:
         self.reported, self.endpoint, self.token = reported, endpoint, token
+        self.conflicting = bool(reported.pod and endpoint.address)
 
 
 class _Shape:
@@ -240,7 +242,7 @@ class Aggregator:
         shape.guessed = int(guessed)
         shape.cell_key = ActivityKey(day, side(flow, bool(reply)), flow.kind, flow.verdict, flow.drop_reason)
         self._answers(shape, flow, reply)
-        shape.conflicting = int(any(end.reported.pod and end.endpoint.address for end in (source, destination)))
+        shape.conflicting = int(source.conflicting or destination.conflicting)
         self._place(shape, flow, reply, (source.endpoint, destination.endpoint))
         shape.rare = bool(shape.resets or shape.guessed or shape.conflicting or shape.pair)
         if shape.key is not None and not shape.outside:
@@ -255,11 +257,11 @@ class Aggregator:
         if flow.protocol is not Protocol.TCP or flow.kind == EventKind.L7:
             shape.answered = int(bool(reply) or flow.kind == EventKind.L7)
             return
-        reset, ack = flow.tcp_flags & TcpFlags.RST, flow.tcp_flags & TcpFlags.ACK
+        reset, ack = flow.tcp_flags & RST, flow.tcp_flags & ACK
         shape.resets = int(bool(reply and reset))
         # Without flags (a field mask) a reply, or connection tracking that knows the connection, must do.
         known = ack or not flow.tcp_flags
-        shape.answered = int(not reset and bool(known if reply else ack and not flow.tcp_flags & TcpFlags.SYN))
+        shape.answered = int(not reset and bool(known if reply else ack and not flow.tcp_flags & SYN))
 
     @staticmethod
     def _place(shape: _Shape, flow: Flow, reply: bool | None, ends: tuple[Endpoint, Endpoint]) -> None:

@@ -35,7 +35,8 @@ ICMP_ERRORS = frozenset(
 NEIGHBOUR_DISCOVERY = frozenset((Protocol.ICMPV6, kind) for kind in (*range(130, 138), 143))
 _NOT_ON_THE_WIRE = frozenset({Verdict.TRACED, Verdict.TRANSLATED})
 _CAPTURES = frozenset({EventKind.DEBUG, EventKind.CAPTURE})
-_SYN_ACK = TcpFlags.SYN | TcpFlags.ACK
+# Plain numbers: operators of flag enumerations take a microsecond.
+_SYN, _SYN_ACK = int(TcpFlags.SYN), int(TcpFlags.SYN | TcpFlags.ACK)
 _WORLD = Labels.of(["reserved:world"])
 _EXTERNAL_API_SERVER = Labels.of(["reserved:kube-apiserver", "reserved:world"])
 
@@ -64,7 +65,7 @@ def way(flow: Flow) -> Way:
     protocol = flow.protocol
     if protocol is None or not protocol.has_ports:
         return Way((protocol, flow.destination_port) in ECHO_REPLY_TO_REQUEST)
-    if protocol is Protocol.TCP and flow.tcp_flags & TcpFlags.SYN:
+    if protocol is Protocol.TCP and flow.tcp_flags & _SYN:
         return Way(flow.tcp_flags & _SYN_ACK == _SYN_ACK)
     source, destination = flow.source_port >= EPHEMERAL, flow.destination_port >= EPHEMERAL
     return Way(None) if source == destination else Way(destination, guessed=True)
