@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,6 +28,7 @@ from analyzer.cli.policies import (
 )
 
 if TYPE_CHECKING:
+    from analyzer.aggregate import Aggregator
     from analyzer.drops.documents import Documents
     from analyzer.drops.drop import Drops
     from analyzer.drops.findings import Finding
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 FORMATS = ("table", "wide", "json", "markdown")
+GLANCE = 60
+"""Drops that are looked into while flows come in."""
 MAX_FILE = 10 * 1024 * 1024
 
 
@@ -52,6 +57,22 @@ class Heard:
     names: Mapping[str, tuple[str, ...]]
     stored: bool = False
     interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Policies and manifests, as files."""
+
+    policies: Files
+    manifests: Files
+
+    def known(self, heard: Heard) -> Inventory:
+        """What they and the record tell of the cluster."""
+        return inventory_of(heard.edges, heard.names, self.manifests, self.policies)
+
+    def documents(self, known: Inventory) -> Documents | None:
+        """The policies; None if none were given."""
+        return written(self.policies, known) if self.policies.paths else None
 
 
 @click.command("drops", cls=FlowCommand, short_help="Tell why traffic was dropped, and what would help.")
@@ -82,14 +103,15 @@ def command(inputs: Inputs, policies: tuple[str, ...], inventory: tuple[str, ...
 
     check_stdin(inputs.sources, policies, inventory)
     cluster = inputs.cluster_options()
-    files, manifests = read_files(policies, "--policies", cluster), read_files(inventory, "--inventory", cluster)
-    heard = listen(inputs)
-    known = inventory_of(heard.edges, heard.names, manifests, files)
-    taken = needed(read_policies(files, known.options), files, "--policies") if policies else Policies()
-    problems = (*taken.problems, *manifests.problems)
+    given = Given(read_files(policies, "--policies", cluster), read_files(inventory, "--inventory", cluster))
+    heard = listen(inputs, given)
+    known = given.known(heard)
+    taken = (
+        needed(read_policies(given.policies, known.options), given.policies, "--policies") if policies else Policies()
+    )
+    problems = (*taken.problems, *given.manifests.problems)
     complain(problems)
-    documents = written(files, known) if policies else None
-    facts = facts_of(heard, known)
+    documents, facts = given.documents(known), facts_of(heard, known)
     found = findings(heard.drops, facts, documents)
     show(drops_report(found, extent(heard, facts, documents), full=output in ("wide", "json")), output)
     if output in ("table", "wide"):
@@ -105,16 +127,14 @@ def failing(found: Sequence[Finding], fail_on: str) -> bool:
     return any(each.weight.value == fail_on and not each.audit for each in found)
 
 
-def listen(inputs: Inputs) -> Heard:
-    """Read everything the user named. Raises AnalyzerError."""
+def listen(inputs: Inputs, given: Given) -> Heard:
+    """Read everything the user named, and show how it goes. Raises AnalyzerError."""
     from analyzer.aggregate import Aggregator
     from analyzer.cli.interrupt import Interruptible
-    from analyzer.cli.progress import Progress
     from analyzer.cli.reading import limited, opened, selection
     from analyzer.cli.stored import edge_filter, hours
     from analyzer.drops.stored import drops_of
     from analyzer.drops.window import DropWindow
-    from analyzer.inventories import answered_names
     from analyzer.pipeline import batches
     from analyzer.settle import settle
     from analyzer.sources.base import nothing_read_before
@@ -123,27 +143,57 @@ def listen(inputs: Inputs) -> Heard:
     sources = opened(inputs)
     asked = [(where, hours(inputs), edge_filter(inputs)) for where in sources.stores]
     window, aggregator = DropWindow(), Aggregator()
-    with (
-        Interruptible(sources.close) as interruptible,
-        Progress(f"Reading {sources.names}", follow=inputs.follow) as progress,
-    ):
+    look = partial(glance, window, aggregator, given)
+    with Interruptible(sources.close) as interruptible, shown(inputs, sources.names, look) as update:
         for batch in batches(*limited(sources.flows, selection(inputs), inputs), nothing_read_before):
             window.add(batch.records)
             aggregator.add(batch)
-            progress.update(aggregator.table.coverage, aggregator.table)
-        table = aggregator.table
+            update(aggregator.table, window.events)
         stored: list[Edge] = []
         for where, (since, until), keep in asked:
             with Store.open(where, create=False) as store:
                 kept = store.read(since=since, until=until)
             stored += filter(keep, settle(kept))
-            table.merge(kept)
-    drops = sorted((*window.drops(), *drops_of(stored)), key=lambda each: (-each.drops, each.key))
-    names = answered_names(table.answers)
-    edges = settle(table)
-    if asked:
-        edges = tuple(filter(asked[0][2], edges))
-    return Heard(tuple(drops), window, table, edges, names, bool(asked), interruptible.interrupted)
+            aggregator.table.merge(kept)
+    heard = so_far(window, aggregator.table, drops_of(stored))
+    edges = tuple(filter(asked[0][2], heard.edges)) if asked else heard.edges
+    return replace(heard, edges=edges, stored=bool(asked), interrupted=interruptible.interrupted)
+
+
+def so_far(window: DropWindow, table: EdgeTable, stored: Sequence[Drops] = ()) -> Heard:
+    """What was read until now."""
+    from analyzer.inventories import answered_names
+    from analyzer.settle import settle
+
+    drops = sorted((*window.drops(), *stored), key=lambda each: (-each.drops, each.key))
+    return Heard(tuple(drops), window, table, settle(table), answered_names(table.answers))
+
+
+def glance(window: DropWindow, aggregator: Aggregator, given: Given) -> Sequence[Finding]:
+    """The most frequent causes so far."""
+    from analyzer.drops.findings import findings
+
+    heard = so_far(window, aggregator.table)
+    known = given.known(heard)
+    return findings(heard.drops[:GLANCE], facts_of(heard, known), given.documents(known), fixes=False)
+
+
+@contextmanager
+def shown(
+    inputs: Inputs, names: str, look: Callable[[], Sequence[Finding]]
+) -> Iterator[Callable[[EdgeTable, int], None]]:
+    """How reading goes: for what is followed the causes themselves, else its progress."""
+    from analyzer.cli.progress import Progress
+
+    if not inputs.follow:
+        with Progress(f"Reading {names}") as progress:
+            yield lambda table, _: progress.update(table.coverage, table)
+        return
+    from analyzer.cli.droplines import DropLines
+
+    seen = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    with DropLines(f"Drops of {names}", look, terminal=seen) as lines:
+        yield lambda table, events: lines.update(table.coverage.records, events)
 
 
 def facts_of(heard: Heard, known: Inventory) -> Facts:

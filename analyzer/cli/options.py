@@ -234,7 +234,7 @@ def _inputs(params: dict[str, Any], tails: bool) -> Inputs:
         raise UsageError("flows come either from the SOURCES or from --server, not both", hint="leave one of them out")
     number, first, follow = _count(params)
     if follow and sources and not tails:
-        hint = "files and stores are read to their end; leave it out. Only observe follows files"
+        hint = "files and stores are read to their end; leave it out. Only observe and drops follow files"
         raise UsageError("--follow needs a Hubble server", hint=hint)
     since, until = _range(params.pop("since"), params.pop("until"))
     whitelist, blacklist = _filters(params)

@@ -90,10 +90,12 @@ class Finding:
         return hint or f"{row[0].upper()}{row[1:]}."
 
 
-def findings(drops: Sequence[Drops], facts: Facts, documents: Documents | None = None) -> tuple[Finding, ...]:
+def findings(
+    drops: Sequence[Drops], facts: Facts, documents: Documents | None = None, *, fixes: bool = True
+) -> tuple[Finding, ...]:
     """What `drops` (the most frequent first) come to; policies first, then the network, then what passes, each by number.
 
-    Without `documents` the record alone is told, and there are no fixes.
+    Without `documents` the record alone is told, and there are no fixes. `fixes` may be left out, as they take the most time.
     """
     policies = None if documents is None else compile_policies(documents.policies.values(), facts.inventory)
     index = None if documents is None else RuleIndex(documents.policies.values())
@@ -107,7 +109,7 @@ def findings(drops: Sequence[Drops], facts: Facts, documents: Documents | None =
         key = _key(scene, found)
         groups.setdefault(key, []).append(scene)
         told.setdefault(key, (found, said))
-    fixer = None if documents is None else Fixer(documents, facts.inventory, facts.recorded.values())
+    fixer = None if documents is None or not fixes else Fixer(documents, facts.inventory, facts.recorded.values())
     made = []
     for key, scenes in _scans(groups, told):
         ranked, said = told[key]

@@ -18,7 +18,7 @@ from analyzer.report.diff import short
 from analyzer.report.model import Block, Column, Report, Row, Section, Table, Tone
 from analyzer.report.words import count, moment
 
-__all__ = ["SHOWN", "Extent", "drops_report"]
+__all__ = ["SHOWN", "Extent", "drops_report", "drops_table", "in_a_line"]
 
 SHOWN = 20
 """Findings that are told at length where the reader scrolls; machines and `wide` get all of them."""
@@ -60,6 +60,21 @@ def drops_report(found: Sequence[Finding], extent: Extent, *, full: bool = False
         more = f"{count(len(listed) - len(told), 'cause')} with fewer drops: -o wide tells all of them at length."
         sections.append(Section("", (more,)))
     return Report("drops", _heading(real, audited), tuple(sections), _summary(real, audited))
+
+
+def drops_table(found: Sequence[Finding], heading: str, left: int) -> Report:
+    """The table alone, with what stands above it, and how many causes there are beside those."""
+    notes = (f"And {count(left, 'cause')} with fewer drops.",) if left > 0 else ()
+    rows = tuple(_row(number, each) for number, each in enumerate(found, 1))
+    return Report("drops", heading, (Section("", notes, (Table("drops", _COLUMNS, rows),)),))
+
+
+def in_a_line(each: Finding) -> str:
+    """``default deny: shop/web -> shop/cart 8080/TCP, ingress: ...``, with the cause that is believed most."""
+    source, destination, l4 = _ends(each)
+    place = f", {_place(each)}" if _place(each) else ""
+    cause = f": {short(each.causes[0].words)}" if each.causes else ""
+    return f"{_class(each)}: {source} -> {destination} {l4 or ''}".rstrip() + place + cause
 
 
 def _heading(real: Sequence[Finding], audited: Sequence[Finding]) -> str:
