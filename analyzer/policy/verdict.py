@@ -28,9 +28,9 @@ def verdict(hits: Sequence[Hit], rules: SubjectRules, http: HttpRequest | None, 
     allows = [hit for hit in hits if hit.entry.action is Action.ALLOW and not hit.entry.default]
     allowing = tuple(dict.fromkeys(hit.entry.origin for hit in allows if hit.sure))
     by = rules.enforced_by
-    certain = next((hit.entry.origin for hit in denies if hit.sure), None)
-    if certain is not None:
-        return SideDecision(Outcome.DENIED, (certain,), allowing, by, f"denied by {certain}")
+    certain = tuple(dict.fromkeys(hit.entry.origin for hit in denies if hit.sure))
+    if certain:
+        return SideDecision(Outcome.DENIED, certain, allowing, by, f"denied by {certain[0]}")
     default = rules.entries[-1]
     unsure = [hit for hit in (*denies, *allows) if not hit.sure]
     closed = default.action is Action.DENY and not allows
