@@ -34,6 +34,7 @@ class Detail:
 
     granularity: Choices[Level]
     directions: Choices[frozenset[Direction]]
+    system: frozenset[str] | None = None
 
     def options(self, base: Options) -> Options:
         """`base` with the settings of all namespaces that were named, and of the rest."""
@@ -51,7 +52,8 @@ class Detail:
             )
         if self.granularity.default is not None:
             default = at(default, self.granularity.default)
-        return replace(base, default=default, namespaces=chosen)
+        system = base.system if self.system is None else self.system
+        return replace(base, default=default, namespaces=chosen, system=system)
 
 
 def _choices(values: tuple[str, ...], parse: Callable[[str], T]) -> Choices[T]:
@@ -101,6 +103,10 @@ def _direction(text: str) -> frozenset[Direction]:
     return found
 
 
+def _system(context: click.Context, parameter: click.Parameter, value: str | None) -> frozenset[str] | None:
+    return None if value is None else frozenset(each.strip() for each in value.split(",") if each.strip())
+
+
 _OPTIONS = (
     click.option(
         "--granularity", multiple=True, metavar="[NAMESPACE=]PEER/PORT", panel=OUTPUT, callback=_granularity,
@@ -110,6 +116,11 @@ _OPTIONS = (
     click.option(
         "--directions", multiple=True, metavar="[NAMESPACE=]DIRECTION", panel=OUTPUT, callback=_directions,
         help="Which directions to write rules for: ingress, egress or both; shop=ingress for one namespace.  [default: both]",
+    ),
+    click.option(
+        "--system-namespaces", "system", metavar="NAMES", panel=OUTPUT, callback=_system,
+        help="Namespaces that keep the cluster running: they get no policy. Separated by commas, with * at the end for any rest; "
+        "instead of a list that begins with kube-*, cilium and openshift-*. An empty one is for none.",
     ),
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4
 from analyzer.recommend.cidrs import is_private
 from analyzer.recommend.draft import ANY_PORT, CidrPeer, Draft, EntityPeer, Note, PolicyDraft, Topic
+from analyzer.recommend.system import is_system
 
 __all__ = ["MANY_CLIENTS", "advice"]
 
@@ -22,6 +23,9 @@ MANY_CLIENTS = 8
 def advice(draft: Draft) -> Draft:
     """Add notes on the policies; the policies stay as they are."""
     notes = [note for policy in draft.policies for look in _LOOKS for note in look(policy)]
+    for namespace in sorted({key.namespace for key in draft.subjects}):
+        if is_system(namespace, draft.options.system):
+            notes.append(Note(Topic.SYSTEM, namespace, "left alone (see --system-namespaces)"))
     return replace(draft, notes=(*draft.notes, *notes))
 
 

@@ -14,6 +14,7 @@ from analyzer.model.identity import Entity
 from analyzer.model.inventory import Inventory
 from analyzer.model.l4 import L4, Protocol
 from analyzer.policy import Policy
+from analyzer.recommend.system import SYSTEM_NAMESPACES, is_system
 
 __all__ = [
     "ANY_PORT",
@@ -78,7 +79,7 @@ class Options:
     """How to recommend. `namespaces` overrides `default` by namespace; `only`, if not empty, are the namespaces to write
     policies for (all edges still count as evidence and for telling workloads apart). From `zone_names` names of one zone on, a
     workload's rule has a pattern instead (0: never); more than `max_cidrs` addresses on one port are aggregated. What
-    `existing` policies allow is not proposed again."""
+    `existing` policies allow is not proposed again. The `system` namespaces get no policies."""
 
     default: Settings = Settings()
     namespaces: Mapping[str, Settings] = field(default_factory=lambda: MappingProxyType({}))
@@ -86,10 +87,11 @@ class Options:
     zone_names: int = 5
     max_cidrs: int = 32
     existing: tuple[Policy, ...] = ()
+    system: frozenset[str] = SYSTEM_NAMESPACES
 
     def settings(self, namespace: str) -> Settings:
         """What holds in `namespace`."""
-        if self.only and namespace not in self.only:
+        if (self.only and namespace not in self.only) or is_system(namespace, self.system):
             return Settings(directions=frozenset())
         return self.namespaces.get(namespace, self.default)
 
@@ -276,6 +278,7 @@ class Topic(StrEnum):
     NODES = "nodes as peers"
     BLIND = "names or requests nobody saw"
     LOST = "lost in NetworkPolicy"
+    SYSTEM = "system namespace"
     EXISTING = "allowed already"
 
 
