@@ -30,6 +30,7 @@ VERBS = {
     "explain": "explain",
     "drops": "drops",
     "lint": "lint",
+    "usage": "usage",
     "replay": "replay",
     "demo": "demo",
 }
