@@ -288,7 +288,8 @@ def test_aggregated_records_whose_port_may_not_be_theirs_make_no_rule() -> None:
 
 def test_everyone_with_an_egress_section_reaches_the_resolver_and_nobody_else_gets_one() -> None:
     api = pod("shop", app="api")
-    made = recommend([lookup(CART), edge(CART, REDIS, "6379/TCP"), edge(api, REDIS, "6379/TCP")])
+    everywhere = Options(system=frozenset())
+    made = recommend([lookup(CART), edge(CART, REDIS, "6379/TCP"), edge(api, REDIS, "6379/TCP")], options=everywhere)
     for workload in (CART, api):
         for l4 in ("53/UDP", "53/TCP"):
             assert allows(made.documents(), workload, "egress", DNS, L4.parse(l4))
