@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from analyzer.drops.findings import Finding
     from analyzer.drops.scene import Facts
     from analyzer.drops.window import DropWindow
-    from analyzer.model.edge import Edge, EdgeTable, Endpoint
+    from analyzer.model.edge import Edge, EdgeTable
     from analyzer.model.inventory import Inventory
     from analyzer.report.drops import Extent
 
@@ -111,9 +111,9 @@ def command(inputs: Inputs, policies: tuple[str, ...], inventory: tuple[str, ...
     )
     problems = (*taken.problems, *given.manifests.problems)
     complain(problems)
-    documents, facts = given.documents(known), facts_of(heard, known)
-    found = findings(heard.drops, facts, documents)
-    show(drops_report(found, extent(heard, facts, documents), full=output in ("wide", "json")), output)
+    documents = given.documents(known)
+    found = findings(heard.drops, facts(heard, known), documents)
+    show(drops_report(found, extent(heard, known, documents), full=output in ("wide", "json")), output)
     if output in ("table", "wide"):
         show(Report("drops-coverage", "", (coverage_section(heard.table.coverage),)), err=True)
     fail_for(problems)
@@ -175,7 +175,7 @@ def glance(window: DropWindow, aggregator: Aggregator, given: Given) -> Sequence
 
     heard = so_far(window, aggregator.table)
     known = given.known(heard)
-    return findings(heard.drops[:GLANCE], facts_of(heard, known), given.documents(known), fixes=False)
+    return findings(heard.drops[:GLANCE], facts(heard, known), given.documents(known), fixes=False)
 
 
 @contextmanager
@@ -196,30 +196,11 @@ def shown(
         yield lambda table, events: lines.update(table.coverage.records, events)
 
 
-def facts_of(heard: Heard, known: Inventory) -> Facts:
+def facts(heard: Heard, known: Inventory) -> Facts:
     """What causes may look at."""
-    from analyzer.drops.scene import Facts
+    from analyzer.drops.chase import facts_of
 
-    window = heard.window
-    whole = not heard.stored
-    return Facts(
-        known, {edge.key: edge for edge in heard.edges}, pods_of(heard.table, known),
-        window.answers if whole else None, window.asking if whole else None,
-    )  # fmt: skip
-
-
-def pods_of(table: EdgeTable, known: Inventory) -> dict[tuple[str, str], Endpoint]:
-    """The labels of pods by namespace and name; what several clusters call alike is left out."""
-    from analyzer.model.edge import Endpoint
-    from analyzer.model.labels import CLUSTER_KEY, Labels
-
-    found: dict[tuple[str, str], set[Endpoint]] = {}
-    for each in known.endpoints:
-        cluster = each.labels.get(CLUSTER_KEY, "k8s") or ""
-        found.setdefault((each.namespace, each.name), set()).add(Endpoint(each.labels, each.namespace, cluster))
-    for cluster, namespace, pod, *labels in table.pods:
-        found.setdefault((namespace, pod), set()).add(Endpoint(Labels.of(labels), namespace, cluster))
-    return {name: next(iter(ends)) for name, ends in found.items() if len(ends) == 1}
+    return facts_of(heard.table, heard.edges, known, None if heard.stored else heard.window)
 
 
 def written(files: Files, known: Inventory) -> Documents:
@@ -243,7 +224,7 @@ def written(files: Files, known: Inventory) -> Documents:
     return Documents(documents, {near[path]: text for path, text in texts.items()}, known.options)
 
 
-def extent(heard: Heard, facts: Facts, documents: Documents | None) -> Extent:
+def extent(heard: Heard, known: Inventory, documents: Documents | None) -> Extent:
     """What has to be said about the whole."""
     from analyzer.drops.stored import UNKNOWN_TO_A_STORE
     from analyzer.drops.unenforced import unenforced
@@ -259,6 +240,6 @@ def extent(heard: Heard, facts: Facts, documents: Documents | None) -> Extent:
     if lost:
         notes.append(f"Lost before anybody recorded it: {count(lost, 'event')}. There may be more drops.")
     if documents is not None:
-        silent = unenforced(heard.edges, documents, facts.inventory, None if heard.stored else heard.window.verdicts)
+        silent = unenforced(heard.edges, documents, known, None if heard.stored else heard.window.verdicts)
         notes += [silent] if silent else []
     return Extent(tuple(notes), heard.window.left_over)
