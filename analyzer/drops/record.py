@@ -55,7 +55,13 @@ def by_record(scene: Scene) -> Iterator[Cause]:
     elif decision.result is Result.UNDECIDED:
         yield Cause(CauseKind.UNDECIDED, f"what is known here does not tell: {decision.reason}")
     elif decision.result is Result.ALLOWED:
-        yield Cause(CauseKind.CHANGED, "the policies given would let it pass", _why_not(scene))
+        yield Cause(CauseKind.CHANGED, _passing(scene), _why_not(scene))
+
+
+def _passing(scene: Scene) -> str:
+    if scene.decision is not None and not scene.decision.selected_by:
+        return f"none of the policies given selects {scene.titles[0]} for {scene.section}: the one that denied it is missing"
+    return "the policies given would let it pass"
 
 
 def _proxy_passes(scene: Scene) -> bool:
@@ -88,7 +94,7 @@ def disagreement(scene: Scene) -> str:
     said = "in audit mode no rule let it pass" if scene.audit else "no rule let it pass"
     said = "a deny rule matched" if reason == DropReason.POLICY_DENY else said
     if decision.result is Result.ALLOWED:
-        return f"The record says that {said}; the policies given would let it pass. {'. '.join(_why_not(scene))}."
+        return f"The record says that {said}; {_passing(scene)}. {'. '.join(_why_not(scene))}."
     explicit = bool(deny_origins(scene))
     if decision.result is Result.DENIED and not scene.audit and explicit != (reason == DropReason.POLICY_DENY):
         mine = "a deny rule matches" if explicit else "no rule matches (default deny)"

@@ -146,6 +146,12 @@ def test_what_passed_afterwards_says_that_something_was_changed() -> None:
     assert "allowed by" not in finding.disagreement
 
 
+def test_a_policy_that_was_not_given_is_missed() -> None:
+    (finding,) = found(web("{}"), [into(WEB)])
+    assert finding.causes[0].kind is CauseKind.CHANGED
+    assert "none of the policies given selects shop/cart for ingress" in finding.disagreement
+
+
 def test_where_the_record_does_not_name_the_side_the_engine_does() -> None:
     text = cart(f"{{fromEndpoints: [{{matchLabels: {{app: other}}}}], {PORTS}}}")
     (scene,) = scenes(
