@@ -91,7 +91,9 @@ class PolicySet:
                 bits = side.inside(other.number, chosen)
         else:
             if not other.labels and side.needs_labels:
-                return _UNKNOWN_IDENTITY
+                server = own if ingress else far
+                found = side.decide(side.anybody(), l4, lambda: self._named_ports(server))
+                return _UNKNOWN_IDENTITY if found.outcome is Outcome.UNDECIDED else found
             bits = side.peers.get((other.number, far[1], far[2]))
             if bits is None:
                 bits = side.outside((other.number, far[1], far[2]), self._chosen(other), far, self._selectors)
@@ -107,14 +109,15 @@ class PolicySet:
         own, far = (traffic.destination, traffic.source) if ingress else (traffic.source, traffic.destination)
         if side.fixed is not None and (side.fixed.outcome is not Outcome.ALLOWED or not side.rules.entries):
             return side.fixed
-        if not other.labels and side.needs_labels:
-            return _UNKNOWN_IDENTITY
         server = own if ingress else far
-        if other.told:
+        if not other.labels and side.needs_labels:
+            bits = side.anybody()
+        elif other.told:
             bits = side.inside(other.number, self._chosen(other))
         else:
             bits = side.outside((other.number, far.ip, far.names), self._chosen(other), far, self._selectors)
-        return side.request(bits, traffic.l4, lambda: self._named_ports(server), traffic.http, traffic.dns)
+        found = side.request(bits, traffic.l4, lambda: self._named_ports(server), traffic.http, traffic.dns)
+        return _UNKNOWN_IDENTITY if found.outcome is Outcome.UNDECIDED and not other.labels else found
 
     def _identity(self, labels: Labels) -> _Identity:
         found = self._identities.get(labels)

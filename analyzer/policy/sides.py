@@ -161,6 +161,13 @@ class Side:
         found = self.peers[key] = Bits(sure, unsure & ~sure) if unsure & ~sure else sure
         return found
 
+    def anybody(self) -> int | Bits:
+        """The entries that choose a peer of whom nothing is known: those for everybody for sure, the others perhaps."""
+        every = 0
+        for place, entry in enumerate(self.rules.entries):
+            every |= bool(entry.peers) << place
+        return Bits(self.open, every & ~self.open)
+
     def outside(self, key: object, chosen: Chosen, peer: Peer, selectors: Selectors) -> int | Bits:
         """The entries that choose a peer outside the cluster, some of them by its address and names; remembered under `key`."""
         by_labels = self.inside(key, chosen)
@@ -226,10 +233,11 @@ class Side:
 def _by_selector(
     rules: SubjectRules, selectors: Selectors
 ) -> tuple[int, dict[int, int], tuple[tuple[PeerSelector, int], ...]]:
-    """The entries without a constraint on peers, those of each selector, and those of each that looks at addresses."""
+    """The entries without a constraint on peers, those of each selector, and those of each that looks at addresses. The default is
+    in none of them: it needs no match."""
     everybody, items, addressed = 0, defaultdict[int, int](int), defaultdict[PeerSelector, int](int)
     for place, entry in enumerate(rules.entries):
-        if entry.peers is None:
+        if entry.peers is None and not entry.default:
             everybody |= 1 << place
         for selector in entry.peers or ():
             if selectors.is_addressed(selector):
