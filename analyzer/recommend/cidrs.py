@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from analyzer.model.edge import CROWD
 from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4
@@ -40,9 +41,9 @@ def worldly(draft: Draft) -> Draft:
 def aggregated(draft: Draft) -> Draft:
     """Keep the addresses of one workload, direction and port within the limit of the options.
 
-    An address inside a prefix that is there anyway is left to it. Above the limit, public clients become the entity world -
-    the next one would be new in any case -, and all else the smallest prefixes that keep the limit, none shorter than
-    `WIDEST`. A note states what that adds.
+    An address inside a prefix that is there anyway is left to it. Above the limit, and where the record truncated them beyond
+    `WIDEST`, public clients become the entity world - the next one would be new in any case -, and all else the smallest
+    prefixes that keep the limit, none shorter than `WIDEST`. A note states what that adds.
     """
     limit = draft.options.max_cidrs
     cidrs: dict[_Place, set[str]] = defaultdict(set)
@@ -53,10 +54,17 @@ def aggregated(draft: Draft) -> Draft:
     notes: list[Note] = []
     for place, found in cidrs.items():
         networks = [ip_network(cidr) for cidr in sorted(found)]
-        public = sum(not is_private(network) for network in networks)
-        if place[1] is Direction.INGRESS and public > limit:
+        public = [network for network in networks if not is_private(network)]
+        # So short a prefix is what a crowd was truncated to: clients from everywhere, more than the record keeps apart.
+        crowd = any(network.prefixlen < WIDEST[network.version] for network in public)
+        if place[1] is Direction.INGRESS and (len(public) > limit or crowd):
             peers[place] = dict.fromkeys(found, _WORLD)
-            notes.append(_note(place, f"{public} outside clients are more than {limit}, so the rule says world"))
+            many = (
+                f"there were more than {CROWD} outside clients"
+                if crowd
+                else f"{len(public)} outside clients are more than {limit}"
+            )
+            notes.append(_note(place, f"{many}, so the rule says world"))
         else:
             covers = prefixes(networks, limit)
             peers[place] = {str(network): CidrPeer(str(cover)) for network, cover in covers.items()}
