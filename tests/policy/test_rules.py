@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from analyzer.model.inventory import AgentOptions, Inventory, ServiceInfo
 from analyzer.model.l4 import L4, Protocol
 from analyzer.model.labels import Labels
 from analyzer.policy import HttpRequest, Peer, Traffic, parse
+from analyzer.policy.selector import CidrSelector, FqdnSelector, matches
 from tests.policy.build import LETTERS, Doc, cnp, compiled, letters, pod, ports, world
 
 A, B = pod("a"), pod("b")
@@ -194,3 +196,11 @@ def test_61_a_service_in_a_deny_rule() -> None:
     assert letters(compiled(policy, known=Inventory(services=services)), A, B) == "DAD"
     assert letters(compiled(policy, known=Inventory(services=services)), A, pod("c")) == "AAA"
     assert letters(compiled(policy), A, pod("c")) == "?A?"
+
+
+def test_31_53_selectors_of_addresses_and_names_know_by_themselves_what_is_outside() -> None:
+    """The engine asks them about outside peers only; others ask them about everybody."""
+    prefix, name = CidrSelector(IPv4Network("10.0.0.0/8")), FqdnSelector("b.test")
+    for peer, chosen in ((B._replace(names=("b.test",)), False), (world("10.0.0.9", "b.test"), True)):
+        assert matches(prefix, peer, Inventory()) is chosen
+        assert matches(name, peer, Inventory()) is chosen
