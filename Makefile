@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
 
-.PHONY: help demo test lint format bench protos clean
+.PHONY: help demo test conformance lint format bench protos clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is to do
@@ -15,6 +15,9 @@ demo: $(VENV)/base.stamp ## See what the tool does: generated traffic, service g
 
 test: $(VENV)/dev.stamp ## Run the tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+conformance: $(VENV)/dev.stamp ## Compare the policy engine with the answers of Cilium's own
+	$(BIN)/python -m tests.conformance tests/conformance/*.jsonl.gz
 
 lint: $(VENV)/dev.stamp ## Formatting, lint, types and import layers
 	$(BIN)/ruff format --check .
