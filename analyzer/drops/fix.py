@@ -67,21 +67,30 @@ class Fixer:
         """The change for drops that have one cause; None if no rule helps against it."""
         if cause.kind not in FIXABLE:
             return None
-        after, advices, obstacles = self._documents, list[Advice](), list[str]()
+        after, advices, mended, obstacles = self._documents, list[Advice](), list[Scene](), list[str]()
         for scene in scenes[:MAX_EDGES]:
-            for advice in self._advices(scene, cause, after):
-                if advice.rule is None:
-                    obstacles.append(advice.obstacle)
-                    continue
-                try:
-                    after = after.with_advice(advice)
-                except PolicyError as error:
-                    obstacles.append(f"the rule would be refused: {error.message}")
-                    continue
-                advices.append(advice)
+            made, given, obstacle = self._mended(scene, cause, after)
+            if obstacle:
+                obstacles.append(obstacle)
+                continue
+            after, advices, mended = made, [*advices, *given], [*mended, scene]
         if not advices:
             return Fix(obstacle=obstacles[0] if obstacles else "no single rule would let it pass")
-        return self._replayed(scenes[:MAX_EDGES], cause, after, advices)
+        fix = self._replayed(mended, cause, after, advices)
+        return replace(fix, remarks=(*fix.remarks, *(f"For some of it, {each}" for each in dict.fromkeys(obstacles))))
+
+    def _mended(self, scene: Scene, cause: Cause, documents: Documents) -> tuple[Documents, list[Advice], str]:
+        """The documents with what one drop lacks, on both sides: half of it would help nothing. Else why there is no such rule."""
+        given = []
+        for advice in self._advices(scene, cause, documents):
+            if advice.rule is None:
+                return documents, [], f"{advice.section}: {advice.obstacle}"
+            try:
+                documents = documents.with_advice(advice)
+            except PolicyError as error:
+                return documents, [], f"the rule would be refused: {error.message}"
+            given.append(advice)
+        return documents, given, ""
 
     def _advices(self, scene: Scene, cause: Cause, documents: Documents) -> Iterator[Advice]:
         advice = by_hand(scene, cause, documents)
