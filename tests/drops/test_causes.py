@@ -11,7 +11,7 @@ from analyzer.drops.explain import causes
 from analyzer.model.flow import Detail, DnsRecord, EventKind, Flow, FlowEndpoint, HttpRecord, PolicyRef, Verdict
 from analyzer.model.inventory import Inventory, InventoryEndpoint, ServiceInfo
 from analyzer.model.l4 import L4, Protocol
-from analyzer.model.labels import Labels
+from analyzer.model.labels import CLUSTER_KEY, Label, Labels
 from tests.drops.build import cnp, scenes
 from tests.flows import API_SERVER, REMOTE_NODE, START, SYN_ACK, WORLD, drop, pod, tcp, udp
 
@@ -71,6 +71,10 @@ SERVICES = Inventory(
 )
 NAMED = Inventory(endpoints=(InventoryEndpoint("cart", "shop", CART.labels, (), {"web": L4(Protocol.TCP, 8081)}),))
 FREE = FlowEndpoint(Labels.of(["reserved:init"]), identity=5)
+ELSEWHERE = WEB._replace(
+    cluster="west",
+    labels=Labels.of([each for each in WEB.labels if each.key != CLUSTER_KEY] + [Label("k8s", CLUSTER_KEY, "west")]),
+)
 LATE = WORLD._replace(pod="web-1", namespace="shop")
 
 # What the scenario is about: policies, flows, what else is known, the first cause, and words that have to be in it.
@@ -104,6 +108,13 @@ SCENARIOS: dict[str, tuple[str, list[Flow], Inventory | None, CauseKind, str]] =
     "other namespace, named": (
         cart("{fromEndpoints: [{matchLabels: {app: web, 'k8s:io.kubernetes.pod.namespace': prod}}]}"), [into(WEB)], None,
         CauseKind.NAMESPACE, "with namespace=prod; the peer is in shop",
+    ),
+    "other cluster": (
+        cart(f"{{{FROM_WEB}, {PORTS}}}"), [into(ELSEWHERE)], None, CauseKind.CLUSTER, "about pods of default; the peer is in west",
+    ),
+    "masked": (
+        cart(f"{{{FROM_WEB}, {PORTS}}}"), [into(FlowEndpoint(namespace="shop", pod="web-1"))], None, CauseKind.UNDECIDED,
+        "the labels of one side are unknown",
     ),
     "label differs": (
         cart("{fromEndpoints: [{matchLabels: {app: web, tier: front}}]}"), [into(pod("web", tier="back"))], None,
@@ -221,8 +232,7 @@ def test_nothing_is_ever_called_allowed_beside_a_drop(name: str) -> None:
 
 def test_every_kind_of_cause_has_a_scenario() -> None:
     shown = {kind for *_, kind, _ in SCENARIOS.values()}
-    elsewhere = {CauseKind.CLUSTER, CauseKind.UNDECIDED, CauseKind.NOT_ASKED}
-    assert set(CauseKind) - shown == elsewhere
+    assert set(CauseKind) - shown == {CauseKind.NOT_ASKED}
 
 
 def test_without_policies_the_record_alone_is_told() -> None:
