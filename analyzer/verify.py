@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from analyzer.diff import compare
+from analyzer.errors import PolicyError
 from analyzer.model.edge import Activity, ActivityKey, Edge, EdgeKey, Side, Status
 from analyzer.model.flow import Direction, DropReason, EventKind, Verdict
 from analyzer.model.identity import entities
@@ -18,6 +19,7 @@ from analyzer.model.perspective import home_cluster
 from analyzer.policy import Origin, Policy, compile_policies, parse
 from analyzer.policy.model import Section
 from analyzer.policy.validate import Refusal, validate
+from analyzer.policy.validate_schema import schema_refusals
 from analyzer.recommend import PolicyDraft, Proposal, Purpose
 from analyzer.settle import side_statuses
 from analyzer.simulate import EdgeOutcome, Outcomes, Result, SideOutcome, Simulation
@@ -275,12 +277,17 @@ def _valid(
 ) -> tuple[list[Policy], tuple[tuple[str, Refusal], ...]]:
     policies, invalid = list[Policy](), list[tuple[str, Refusal]]()
     for document in documents:
-        refusals = validate(document, inventory.options)
+        try:
+            policy = parse(document, inventory.options)
+            refusals = tuple(schema_refusals(document))
+        except PolicyError:
+            # Asked piece by piece only now: it tells more than the first refusal, and takes as long as parsing again.
+            refusals = validate(document, inventory.options)
         if refusals:
             meta = document.get("metadata") or {}
             invalid += [(f"{meta.get('namespace', '')}/{meta.get('name', '')}", each) for each in refusals]
         else:
-            policies.append(parse(document, inventory.options))
+            policies.append(policy)
     return policies, tuple(invalid)
 
 
