@@ -41,7 +41,8 @@ class Documents:
     ) -> None:
         self._documents: dict[PolicyRef, Document] = {}
         self.policies: dict[PolicyRef, Policy] = {}
-        self._texts, self._options, self._added = texts, options, added
+        self._texts, self._options = texts, options
+        self._added: tuple[Document, ...] = ()
         for document in documents:
             self._take(document)
 
@@ -75,9 +76,12 @@ class Documents:
             old = self._documents[advice.policy]
             document = replace(old, data=_with_rule(old.data, advice))
             added = tuple(document if each is old else each for each in self._added)
-        parse(document.data, self._options)
-        rest = {ref: each for ref, each in self._documents.items() if ref != advice.policy}
-        return Documents([*rest.values(), document], self._texts, self._options, added=added)
+        policy = parse(document.data, self._options)
+        made = copy.copy(self)
+        made._documents = {**self._documents, policy.ref: document}
+        made.policies = {**self.policies, policy.ref: policy}
+        made._added = added
+        return made
 
     def patches(self, before: Documents) -> tuple[Patch, ...]:
         """What has changed since `before`, a patch per file."""
@@ -115,8 +119,7 @@ def unified(before: str, after: str, source: str, target: str) -> str:
     """A unified diff whose added lines begin where a list item or a key does, as people would mark them."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     found = [f"--- {source}\n", f"+++ {target}\n"]
-    matcher = SequenceMatcher(None, old, new, autojunk=False)
-    codes = _slid(matcher.get_opcodes(), new)
+    codes = _slid(_codes(old, new), new)
     for group in _grouped(codes):
         first, last = group[0], group[-1]
         found.append(f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@\n")
@@ -130,6 +133,19 @@ def unified(before: str, after: str, source: str, target: str) -> str:
 
 Code = tuple[str, int, int, int, int]
 CONTEXT = 3
+
+
+def _codes(old: Sequence[str], new: Sequence[str]) -> list[Code]:
+    """As `SequenceMatcher.get_opcodes`, which takes long for long files: what both begin and end with need not be compared."""
+    most = min(len(old), len(new))
+    head = next((n for n in range(most) if old[n] != new[n]), most)
+    tail = next((n for n in range(most - head) if old[-1 - n] != new[-1 - n]), most - head)
+    middle = SequenceMatcher(None, old[head : len(old) - tail], new[head : len(new) - tail], autojunk=False)
+    codes: list[Code] = [("equal", 0, head, 0, head)] if head else []
+    codes += [(tag, i1 + head, i2 + head, j1 + head, j2 + head) for tag, i1, i2, j1, j2 in middle.get_opcodes()]
+    if tail:
+        codes.append(("equal", len(old) - tail, len(old), len(new) - tail, len(new)))
+    return codes
 
 
 def _slid(codes: Sequence[Code], new: Sequence[str]) -> list[Code]:

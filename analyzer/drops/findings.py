@@ -23,6 +23,11 @@ __all__ = ["MAX_EXAMINED", "Finding", "findings"]
 
 MAX_EXAMINED = 500
 """Drops that are looked into, the most frequent first; the others are listed without a cause."""
+MAX_FIXED = 100
+"""Causes that a change is worked out for, the most frequent first."""
+_NOT_FIXED = Fix(
+    obstacle=f"changes are worked out for the {MAX_FIXED} most frequent causes: choose with a filter, or mend those first"
+)
 SCAN = 5
 """From so many ports between the same ends on, with the same cause, they are one finding: a scan, or a port range."""
 _SCANNED = frozenset(
@@ -111,9 +116,11 @@ def findings(
         told.setdefault(key, (found, said))
     fixer = None if documents is None or not fixes else Fixer(documents, facts.inventory, facts.recorded.values())
     made = []
-    for key, scenes in _scans(groups, told):
+    for number, (key, scenes) in enumerate(_scans(groups, told)):
         ranked, said = told[key]
-        fix = fixer.fix(scenes, ranked[0]) if fixer is not None and ranked else None
+        fix = None
+        if fixer is not None and ranked:
+            fix = fixer.fix(scenes, ranked[0]) if number < MAX_FIXED else _NOT_FIXED
         made.append(Finding(tuple(scenes), ranked, said, fix))
     return tuple(sorted(made, key=_order))
 

@@ -16,10 +16,12 @@ from analyzer.errors import PolicyError
 from analyzer.model.edge import Edge, EdgeKey, EdgeStats, Endpoint, Side
 from analyzer.model.identity import Entity, reserved
 from analyzer.model.inventory import Inventory
+from analyzer.model.labels import Labels
 from analyzer.model.workload import title
-from analyzer.policy import Outcome, Peer, PolicyRef, PolicySet, Traffic, compile_policies
+from analyzer.policy import Outcome, Peer, Policy, PolicyRef, PolicySet, Traffic, compile_policies
+from analyzer.policy.model import Item
 from analyzer.policy.resolve import RuleIndex
-from analyzer.policy.selector import FqdnSelector
+from analyzer.policy.selector import FqdnSelector, matches
 from analyzer.simulate import Result, Simulation, peer_of, simulate_with
 from analyzer.suggest import Advice, Adviser
 from analyzer.suggest.workloads import pod_workload
@@ -30,6 +32,8 @@ MAX_EDGES = 8
 """Drops of one finding that a fix is made for; the report says when there are more."""
 MAX_PAIRS = 20_000
 """Pairs of known workloads that are asked about, for what else a change would open."""
+Named = tuple[str, Peer]
+_OPEN = frozenset({Outcome.ALLOWED, Outcome.REDIRECTED})
 _SIDES = (Side.SOURCE, Side.DESTINATION)
 _NODES = (Entity.HOST, Entity.REMOTE_NODE, Entity.KUBE_APISERVER, Entity.INGRESS)
 _WIDE = {
@@ -60,8 +64,17 @@ class Fixer:
 
     def __init__(self, documents: Documents, inventory: Inventory, recorded: Iterable[Edge]) -> None:
         self._documents, self._inventory = documents, inventory
-        self._recorded = tuple(recorded)
         self._before = compile_policies(documents.policies.values(), inventory)
+        self._by_end: dict[Labels, list[Edge]] = {}
+        for edge in recorded:
+            for end in {edge.source, edge.destination}:
+                if not end.address:
+                    self._by_end.setdefault(peer_of(end, (), inventory).labels, []).append(edge)
+        pods = [
+            (f"{pod.namespace}/{pod_workload(pod)}", Endpoint(pod.labels, pod.namespace)) for pod in inventory.endpoints
+        ]
+        nodes = [(str(each), Endpoint(reserved(each))) for each in _NODES]
+        self._ends = [(name, peer_of(end, (), inventory)) for name, end in (*pods, *nodes)]
 
     def fix(self, scenes: Sequence[Scene], cause: Cause) -> Fix | None:
         """The change for drops that have one cause; None if no rule helps against it."""
@@ -129,9 +142,10 @@ class Fixer:
 
     def _replayed(self, scenes: Sequence[Scene], cause: Cause, documents: Documents, advices: list[Advice]) -> Fix:
         after = self._compiled(documents)
-        changed = {advice.policy for advice in advices if advice.policy is not None}
-        opens, breaks = self._changes(after, changed, {scene.edge.key for scene in scenes})
-        more = self._others(after, changed, scenes)
+        added = [self._added(documents, ref) for ref in dict.fromkeys(each.policy for each in advices if each.policy)]
+        own = {_arrow(scene.edge) for scene in scenes}
+        opens, breaks = self._changes(after, added, {scene.edge.key for scene in scenes})
+        more = self._others(after, added, scenes)
         assuming = ""
         if cause.kind is CauseKind.FQDN_WITHOUT_DNS:
             named = ", ".join(_named(scenes[0], cause).stats.names)
@@ -142,54 +156,60 @@ class Fixer:
             tuple(dict.fromkeys(chain.from_iterable(map(_remarks, advices)))),
             all(self._passes(scene, cause, documents) for scene in scenes),
             assuming,
-            tuple(
-                dict.fromkeys(each for each in (*opens, *more) if each not in {_arrow(scene.edge) for scene in scenes})
-            ),
+            tuple(dict.fromkeys(each for each in (*opens, *more) if each not in own)),
             breaks,
         )
 
+    def _added(self, documents: Documents, ref: PolicyRef) -> Policy:
+        """What a policy says more than before, as if it said nothing else."""
+        old = self._documents.policies.get(ref)
+        before = {(rule.spec, item) for rule in old.rules for item in rule.items} if old is not None else set()
+        rules = (
+            replace(rule, items=tuple(item for item in rule.items if (rule.spec, item) not in before))
+            for rule in documents.policies[ref].rules
+        )
+        return Policy(ref, tuple(rule for rule in rules if rule.items))
+
     def _changes(
-        self, after: PolicySet, changed: set[PolicyRef], own: set[EdgeKey]
+        self, after: PolicySet, added: Sequence[Policy], own: set[EdgeKey]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Recorded connections that newly pass, besides the drops themselves, and those that no longer do."""
-        touched = [edge for edge in self._recorded if _is_touched(edge, after, changed, self._inventory)]
+        near = [edges for labels, edges in self._by_end.items() if _selected(labels, added)]
+        touched = list({edge.key: edge for edges in near for edge in edges}.values())
         diff = compare(
             simulate_with(self._before, touched, self._inventory), simulate_with(after, touched, self._inventory)
         )
         opened = [each.edge for each in diff.of(Change.NEWLY_ALLOWED) if each.edge.key not in own]
         return tuple(map(_arrow, opened)), tuple(_arrow(each.edge) for each in diff.of(Change.WOULD_BE_DROPPED))
 
-    def _others(self, after: PolicySet, changed: set[PolicyRef], scenes: Sequence[Scene]) -> tuple[str, ...]:
+    def _others(self, after: PolicySet, added: Sequence[Policy], scenes: Sequence[Scene]) -> tuple[str, ...]:
         """Known workloads that could newly connect, though nobody has seen them try."""
-        ends = [
-            (f"{pod.namespace}/{pod_workload(pod)}", Endpoint(pod.labels, pod.namespace))
-            for pod in self._inventory.endpoints
-        ]
-        ends += [(str(each), Endpoint(reserved(each))) for each in _NODES]
         own = {(scene.edge.source.labels, scene.edge.destination.labels) for scene in scenes}
-        peers = {end: peer_of(end, (), self._inventory) for _, end in ends}
-        subjects = [each for each in ends if _selects(after, peers[each[1]], changed)]
-        pairs = list(islice(chain(product(subjects, ends), product(ends, subjects)), MAX_PAIRS))
+        l4s = tuple(dict.fromkeys(scene.edge.l4 for scene in scenes))
         found: dict[str, None] = {}
-        for l4 in dict.fromkeys(scene.edge.l4 for scene in scenes):
-            for (one, source), (other, destination) in pairs:
-                if source == destination or (source.labels, destination.labels) in own:
-                    continue
-                asked = Traffic(peers[source], peers[destination], l4)
+        for (one, source), (other, destination) in islice(self._meant(added), MAX_PAIRS):
+            if source is destination or (source.labels, destination.labels) in own:
+                continue
+            for l4 in l4s:
+                asked = Traffic(source, destination, l4)
                 if self._before.decide(asked).outcome is Outcome.DENIED and after.decide(asked).outcome in _OPEN:
                     found.setdefault(f"{one} -> {other} {l4}")
         return tuple(found)
 
+    def _meant(self, added: Sequence[Policy]) -> Iterator[tuple[Named, Named]]:
+        """Client and server, for all that the added rules are about."""
+        for rule in (rule for policy in added for rule in policy.rules):
+            subjects = [each for each in self._ends if rule.subject.matches(each[1].labels)]
+            for item in rule.items:
+                peers = [each for each in self._ends if self._chosen(item, each[1])]
+                yield from product(peers, subjects) if item.section.is_ingress else product(subjects, peers)
 
-_OPEN = frozenset({Outcome.ALLOWED, Outcome.REDIRECTED})
+    def _chosen(self, item: Item, peer: Peer) -> bool:
+        return item.peers is None or any(matches(each, peer, self._inventory) is not False for each in item.peers)
 
 
-def _selects(policies: PolicySet, peer: Peer, changed: set[PolicyRef]) -> bool:
-    return any(changed.intersection(policies.selecting(peer.labels, ingress=each)) for each in (True, False))
-
-
-def _is_touched(edge: Edge, policies: PolicySet, changed: set[PolicyRef], inventory: Inventory) -> bool:
-    return any(_selects(policies, peer_of(end, (), inventory), changed) for end in (edge.source, edge.destination))
+def _selected(labels: Labels, policies: Iterable[Policy]) -> bool:
+    return any(rule.subject.matches(labels) for policy in policies for rule in policy.rules)
 
 
 def _asks(documents: Documents, scene: Scene) -> bool:

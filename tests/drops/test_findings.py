@@ -8,7 +8,7 @@ from analyzer.aggregate import aggregate
 from analyzer.drops.cause import CauseKind
 from analyzer.drops.drop import Drops
 from analyzer.drops.explain import causes
-from analyzer.drops.findings import findings
+from analyzer.drops.findings import MAX_FIXED, findings
 from analyzer.drops.reasons import DropClass, Weight
 from analyzer.drops.scene import Facts, Scene
 from analyzer.drops.stored import drops_of
@@ -79,6 +79,13 @@ def test_policies_come_first_then_the_network_then_what_harms_nobody_then_audit(
     flows += [into(WEB), into(WEB, 9090, verdict=Verdict.AUDIT, kind=EventKind.POLICY_VERDICT, drop_reason=0)]
     order = [(each.weight, each.audit) for each in found(cart("{}"), flows)]
     assert order == [(Weight.POLICY, False), (Weight.INFRA, False), (Weight.PASSING, False), (Weight.POLICY, True)]
+
+
+def test_with_very_many_causes_the_rest_is_told_to_be_left_out() -> None:
+    flows = [drop(pod(f"app-{n}"), CART, 8080) for n in range(MAX_FIXED + 2)]
+    listed = found(cart("{}"), flows)
+    assert len(listed) == MAX_FIXED + 2
+    assert sum("most frequent causes" in each.step for each in listed) == 2
 
 
 def test_both_sides_are_mended_where_both_deny() -> None:
