@@ -27,12 +27,14 @@ T = TypeVar("T")
 
 
 class Resource(NamedTuple):
-    """A kind of object: its API version, its kind, and its plural name in URLs. `optional` kinds may be unknown to the cluster."""
+    """A kind of object: its API version, its kind, and its plural name in URLs. `optional` kinds may be unknown to the cluster.
+    With a `name` only the one object of that name is meant, where Cilium runs; it may be missing or not ours to read."""
 
     version: str
     kind: str
     plural: str
     optional: bool = False
+    name: str = ""
 
 
 INVENTORY = (
@@ -45,6 +47,7 @@ INVENTORY = (
     Resource("apps/v1", "DaemonSet", "daemonsets"),
     Resource("batch/v1", "CronJob", "cronjobs"),
     Resource("cilium.io/v2", "CiliumCIDRGroup", "ciliumcidrgroups", optional=True),
+    Resource("v1", "ConfigMap", "configmaps", optional=True, name="cilium-config"),
 )
 """What `analyzer.inventories.from_manifests` reads."""
 POLICIES = (
@@ -82,9 +85,9 @@ def fetch(options: ClusterOptions, resources: Sequence[Resource]) -> Found:
         documents: list[dict[str, Any]] = []
         unknown = []
         for resource in resources:
-            listed = await _list(api, resource)
+            listed = await (_one(api, resource, options.namespace) if resource.name else _list(api, resource))
             if listed is None:
-                unknown.append(resource.kind)
+                unknown.append(f"{resource.kind} {resource.name}".strip())
             else:
                 documents += listed
         return Found(tuple(documents), tuple(unknown))
@@ -225,6 +228,15 @@ async def _list(api: Api, resource: Resource) -> list[dict[str, Any]] | None:
         position = body.get("metadata", {}).get("continue", "")
         if not position:
             return sorted(found, key=_key)
+
+
+async def _one(api: Api, resource: Resource, namespace: str) -> list[dict[str, Any]] | None:
+    """The object of that name, None if it is missing or may not be read: it only makes answers better."""
+    try:
+        found = await _get(api, f"{resource.plural}/{resource.name}", namespace, resource.version)
+    except SourceError:
+        return None
+    return None if found is None else [{**found, "apiVersion": resource.version, "kind": resource.kind}]
 
 
 def _key(document: Mapping[str, Any]) -> tuple[str, str]:

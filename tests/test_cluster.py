@@ -72,10 +72,21 @@ def options(server: KubernetesApi, folder: Path, **how: Any) -> ClusterOptions:
 def test_every_page_of_every_kind_becomes_documents_that_name_their_kind(server: KubernetesApi, tmp_path: Path) -> None:
     found = fetch(options(server, tmp_path), INVENTORY)
     assert [each["kind"] for each in found.documents] == ["Namespace", *["Pod"] * 6, "Service", "Node"]
-    assert found.unknown == ("CiliumCIDRGroup",)
+    assert found.unknown == ("CiliumCIDRGroup", "ConfigMap cilium-config")
     inventory = from_manifests(found.documents)
     assert {endpoint.name for endpoint in inventory.endpoints} == {*(f"cart-{n}" for n in range(5)), "hubble-relay-1"}
     assert inventory.namespaces["shop"] == {"team": "one"}
+
+
+def test_settings_of_the_agent_are_read_where_that_is_allowed(server: KubernetesApi, tmp_path: Path) -> None:
+    server.objects["/api/v1/configmaps"] = [
+        thing("cilium-config", "kube-system", data={"enable-policy": "always", "cluster-name": "blue"}), thing("other", "shop"),
+    ]  # fmt: skip
+    found = fetch(options(server, tmp_path), INVENTORY)
+    assert [each["metadata"]["name"] for each in found.documents if each["kind"] == "ConfigMap"] == ["cilium-config"]
+    assert from_manifests(found.documents).options.enforcement == "always"
+    server.refused.add("/api/v1/namespaces/kube-system/configmaps/cilium-config")
+    assert "ConfigMap cilium-config" in fetch(options(server, tmp_path), INVENTORY).unknown
 
 
 def test_policies_of_all_dialects(server: KubernetesApi, tmp_path: Path) -> None:

@@ -68,6 +68,13 @@ def test_the_rights_are_those_that_are_used_and_read_only() -> None:
     granted = {
         (group, resource) for rule in role["rules"] for group in rule["apiGroups"] for resource in rule["resources"]
     }
-    used = {(each.version.rpartition("/")[0], each.plural) for each in (*INVENTORY, *POLICIES)}
+    used = {(each.version.rpartition("/")[0], each.plural) for each in (*INVENTORY, *POLICIES) if not each.name}
     assert granted == used
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list"}
+
+
+def test_of_configmaps_one_may_be_read() -> None:
+    (role,) = [each for each in documents("read-access.yaml", "Role") if "settings" in each["metadata"]["name"]]
+    named = [each for each in INVENTORY if each.name]
+    assert [rule["resourceNames"] for rule in role["rules"]] == [[each.name for each in named]]
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get"}

@@ -42,7 +42,7 @@ def load_documents(
             continue
         found = fetch(cluster, resources)
         if found.unknown:
-            note(f"The cluster has no {', '.join(found.unknown)}.")
+            note(f"The cluster has, or shows you, no {', '.join(found.unknown)}.")
         for index, data in enumerate(found.documents):
             yield Document(data, CLUSTER, index)
 

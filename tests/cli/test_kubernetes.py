@@ -69,4 +69,4 @@ def test_the_word_cluster_stands_for_the_clusters_own_policies_and_inventory(tmp
     assert result.exit_code in (0, 1), result.output
     assert "/apis/cilium.io/v2/ciliumnetworkpolicies" in server.requests
     assert "/api/v1/pods" in server.requests
-    assert "The cluster has no CiliumClusterwideNetworkPolicy" in result.stderr
+    assert "The cluster has, or shows you, no CiliumClusterwideNetworkPolicy" in result.stderr
