@@ -135,12 +135,15 @@ class KubernetesApi:
                 await socket.send_bytes(b"\x00" + data)
 
         task = asyncio.ensure_future(back())
-        async for message in socket:
-            if message.type is WSMsgType.BINARY:
-                writer.write(message.data[1:])
-                await writer.drain()
-        task.cancel()
-        writer.close()
+        try:
+            async for message in socket:
+                if message.type is WSMsgType.BINARY:
+                    writer.write(message.data[1:])
+                    await writer.drain()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            writer.close()
         return socket
 
 
