@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from analyzer.drops.findings import Finding
     from analyzer.drops.scene import Facts
     from analyzer.drops.window import DropWindow
+    from analyzer.model.document import Document
     from analyzer.model.edge import Edge, EdgeTable
     from analyzer.model.inventory import Inventory
     from analyzer.report.drops import Extent
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 FORMATS = ("table", "wide", "json", "markdown")
+CLUSTER = "cluster"
 GLANCE = 60
 """Drops that are looked into while flows come in."""
 MAX_FILE = 10 * 1024 * 1024
@@ -220,8 +222,17 @@ def written(files: Files, known: Inventory) -> Documents:
             continue
     # Patches are applied from here, as far as the files lie below.
     near = {path: os.path.relpath(path) if Path(path).resolve().is_relative_to(Path.cwd()) else path for path in texts}
-    documents = (replace(each, header=(), path=near.get(each.path, each.path)) for each in files.documents)
+    documents = (replace(each, header=(), path=near.get(each.path) or named(each)) for each in files.documents)
     return Documents(documents, {near[path]: text for path, text in texts.items()}, known.options)
+
+
+def named(document: Document) -> str:
+    """What a patch calls a document that stands in no file of its own, such as one of the cluster."""
+    if document.line or document.path not in (CLUSTER, "-"):
+        return document.path
+    meta = document.data.get("metadata")
+    meta = meta if isinstance(meta, dict) else {}
+    return "/".join(str(meta[key]) for key in ("namespace", "name") if meta.get(key)) + ".yaml"
 
 
 def extent(heard: Heard, known: Inventory, documents: Documents | None) -> Extent:

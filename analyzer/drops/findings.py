@@ -12,7 +12,7 @@ from analyzer.drops.explain import causes
 from analyzer.drops.fix import Fix, Fixer
 from analyzer.drops.reasons import DropClass, Weight
 from analyzer.drops.record import disagreement
-from analyzer.drops.remedy import HINTS
+from analyzer.drops.remedy import FIXABLE, HINTS
 from analyzer.drops.scene import Facts, Scene
 from analyzer.model.address import UNKNOWN
 from analyzer.model.edge import Endpoint
@@ -120,7 +120,8 @@ def findings(
         ranked, said = told[key]
         fix = None
         if fixer is not None and ranked:
-            fix = fixer.fix(scenes, ranked[0]) if number < MAX_FIXED else _NOT_FIXED
+            many = number >= MAX_FIXED and ranked[0].kind in FIXABLE
+            fix = _NOT_FIXED if many else fixer.fix(scenes, ranked[0])
         made.append(Finding(tuple(scenes), ranked, said, fix))
     return tuple(sorted(made, key=_order))
 

@@ -36,6 +36,8 @@ _COLUMNS = (
     Column("last", "Last seen", wide=True),
     Column("cause", "Cause"),
 )
+_SHORT = {DropClass.INFRASTRUCTURE: "network", DropClass.LB_SOURCE_RANGE: "LB range"}
+"""What a narrow terminal would fold."""
 _TONES = {Weight.POLICY: Tone.BAD, Weight.INFRA: Tone.WARNING, Weight.PASSING: Tone.PLAIN}
 
 
@@ -128,14 +130,15 @@ def _row(number: int, each: Finding) -> Row:
     if each.weight is not Weight.POLICY:
         cause = each.scene.drops.key.row.name
     cells = (
-        number, _class(each), source, destination, l4, _place(each), each.number, each.events, _moment(each.first),
+        number, _class(each, short=True), source, destination, l4, _place(each), each.number, each.events, _moment(each.first),
         _moment(each.last), cause,
     )  # fmt: skip
     return Row(cells, _TONES[each.weight], _more(each))
 
 
-def _class(each: Finding) -> str:
-    return f"audit: {each.kind}" if each.audit else str(each.kind)
+def _class(each: Finding, *, short: bool = False) -> str:
+    kind = _SHORT.get(each.kind, each.kind) if short else each.kind
+    return f"audit: {kind}" if each.audit else str(kind)
 
 
 def _place(each: Finding) -> str | None:
@@ -256,6 +259,7 @@ def _more(each: Finding) -> dict[str, Any]:
     """For machines."""
     row = each.scene.drops.key.row
     found: dict[str, Any] = {
+        "class": each.kind.value,
         "weight": each.weight.value,
         "audit": each.audit,
         "reason": row.number,

@@ -11,7 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from analyzer.cli.main import cli
+from analyzer.manifests import parse
+from analyzer.replay import Recording, ReplayServer
 from tests.cli.records import exported, shop, write_lines
+from tests.kubernetes_api import CONTEXT, KubernetesApi
+from tests.test_cluster import objects
 
 POLICIES = """\
 # Who may talk to payroll.
@@ -194,3 +198,19 @@ def test_the_same_input_gives_the_same_bytes(flows: Path, policies: Path) -> Non
     for form in ("table", "wide", "json", "markdown"):
         first, second = (run(flows, "--policies", policies, "-o", form, code=1).stdout for _ in range(2))
         assert first == second
+
+
+def test_a_live_server_and_the_policies_of_the_cluster(tmp_path: Path) -> None:
+    """What a user types: Relay for the flows, the word cluster for the policies; the patch is named after the policy."""
+    (document,) = parse(POLICIES)
+    stored = objects() | {"/apis/cilium.io/v2/ciliumnetworkpolicies": [document.data]}
+    with (
+        ReplayServer(Recording(json.dumps(each) for each in shop())) as relay,
+        KubernetesApi(stored).serving() as server,
+    ):
+        flags = ["--kubeconfig", server.kubeconfig(tmp_path), "--kube-context", CONTEXT]
+        found = data("--server", relay.address, "--policies", "cluster", *flags)
+    (drop,) = found["sections"][0]["drops"]
+    assert drop["causes"][0]["kind"] == "other port"
+    assert drop["fix"]["confirmed"] is True
+    assert drop["fix"]["patches"][0]["path"] == "shop/payroll.yaml"
