@@ -39,8 +39,8 @@ def chunks(text: str) -> list[tuple[int, str]]:
 
 def replaced(text: str, line: int, document: Document, *, keep_comment: bool = False) -> str | None:
     """`text` with the document that `line` belongs to replaced by `document`, None if it cannot be replaced alone: in JSON, or
-    in a list of objects. Nothing changes where it says the same already. With `keep_comment` the comment that we once wrote above it
-    stays as it is."""
+    in a list of objects. Nothing changes where it says the same already. With `keep_comment` the comment that we once wrote
+    above it stays as it is."""
     newline = "\r\n" if "\r\n" in text else "\n"
     found = chunks(text.replace("\r\n", "\n"))
     at = max((n for n, (start, _) in enumerate(found) if start <= line), default=None)
