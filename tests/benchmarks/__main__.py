@@ -9,7 +9,7 @@ import sys
 from tests.benchmarks.measure import QUICK
 
 # Each module has `run()`, which prints its figures, and says in its docstring what they are.
-BENCHMARKS = ("reading", "streaming", "processes", "others", "engine", "recommend", "drops")
+BENCHMARKS = ("reading", "streaming", "processes", "others", "engine", "recommend", "truth", "drops")
 LONG = ("soak",)
 """Take minutes each, and run only when they are named."""
 
