@@ -36,9 +36,10 @@ def run() -> None:
             allowed, needed = _allowed(cluster, policies.decide), _needed(cluster)
             right = len(allowed & needed)
             rules = sum(len(policy.rules) for policy in made.policies)
+            found = f"precision {right / len(allowed):6.1%}, recall {right / len(needed):6.1%}"
+            passed = f"sound {checked.passed}, minimal {checked.minimal}"
             print(
-                f"  {name:<22} {level:<15} {rules:>6,} rules, {len(allowed):>7,} triples allowed: "
-                f"precision {right / len(allowed):6.1%}, recall {right / len(needed):6.1%}, sound {checked.passed}, minimal {checked.minimal}",
+                f"  {name:<22} {level:<15} {rules:>6,} rules, {len(allowed):>7,} triples allowed: {found}, {passed}",
                 flush=True,
             )
 
