@@ -13,13 +13,16 @@ import rich_click as click
 from analyzer.cli.detail import Detail, details_policies
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
 from analyzer.cli.shape import Shape, existing_policies, shaped, shapes_policies, write_changes
+from analyzer.errors import UsageError
 
 if TYPE_CHECKING:
     from analyzer.cli.reading import Found
     from analyzer.cluster import ClusterOptions
     from analyzer.model.inventory import Inventory
     from analyzer.policy import Policy
-    from analyzer.recommend import Proposal
+    from analyzer.recommend import Options, Proposal
+    from analyzer.recommend.prices import Budget
+    from analyzer.report.model import Report
 
 __all__ = ["command"]
 
@@ -53,6 +56,18 @@ FORMATS = ("yaml", "table", "wide", "json", "markdown")
     help="Write the policies even if the check finds that they would drop traffic they were made to allow.",
 )  # fmt: skip
 @details_policies
+@click.option(
+    "--compare-granularity", is_flag=True, panel=OUTPUT,
+    help="Write no policies, but what each level of --granularity costs and leaves open, and the coarsest that fits the budget.",
+)  # fmt: skip
+@click.option(
+    "--max-excess", type=click.FloatRange(0, 100), metavar="PERCENT", default=5.0, show_default=True, panel=OUTPUT,
+    help="For --compare-granularity: how much may be allowed that nobody was seen to do.",
+)  # fmt: skip
+@click.option(
+    "--max-rules", type=click.IntRange(min=1), metavar="N", panel=OUTPUT,
+    help="For --compare-granularity: how many rules a namespace may have.",
+)  # fmt: skip
 @shapes_policies
 @reads_flows
 def command(
@@ -63,6 +78,9 @@ def command(
     only_namespace: tuple[str, ...],
     inventory: tuple[str, ...],
     force: bool,
+    compare_granularity: bool,
+    max_excess: float,
+    max_rules: int | None,
     shape: Shape,
     detail: Detail,
 ) -> None:
@@ -76,6 +94,7 @@ def command(
     from analyzer.cli.reading import find_edges
     from analyzer.manifests import dump
     from analyzer.recommend import Options, Settings, recommend
+    from analyzer.recommend.prices import Budget
     from analyzer.report.proposal import proposal_report, proposal_summary
 
     found = find_edges(inputs, frozenset(each.upper() for each in include_verdicts))
@@ -88,6 +107,11 @@ def command(
         existing=existing_policies(shape, inputs.cluster_options(), known.options),
     )
     options = detail.options(options)
+    if compare_granularity:
+        told = priced(found, known, options, Budget(max_excess, max_rules), full=output in ("wide", "json"))
+        show(told, priced_as(output))
+        finish(found.interrupted)
+        return
     proposal = recommend(found.edges, known, options)
     unsound = not checked(proposal, found, known, options.existing)
     if unsound and not force:
@@ -108,6 +132,22 @@ def command(
     if found.interrupted:
         note("Interrupted: these policies fit only what was read until then.")
     finish(found.interrupted, findings=unsound)
+
+
+def priced(found: Found, known: Inventory, options: Options, budget: Budget, *, full: bool) -> Report:
+    """What each level of detail costs in each namespace, and which one fits."""
+    from analyzer.recommend.prices import choose, price_list
+    from analyzer.report.granularity import granularity_report
+
+    prices = price_list(found.edges, known, options)
+    return granularity_report(prices, choose(prices, budget), budget, full=full)
+
+
+def priced_as(output: str | None) -> str:
+    """The format of a price list. Raises UsageError for the one that is of policies only."""
+    if output == "yaml":
+        raise UsageError("a price list is no policy: -o yaml does not fit", hint="use -o table, wide, json or markdown")
+    return output or "table"
 
 
 def checked(proposal: Proposal, found: Found, known: Inventory, existing: Sequence[Policy]) -> bool:
