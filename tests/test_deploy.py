@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 
 from analyzer.cluster import INVENTORY, POLICIES
 from analyzer.manifests import load
+from analyzer.manifests import parse as parse_documents
 from analyzer.model.l4 import L4
 from analyzer.model.labels import Labels
 from analyzer.policy import Outcome, Peer, Traffic, compile_policies, parse
+from analyzer.policy.validate import validate
 from tests.recommend.test_laws import validator
 
 DEPLOY = Path(__file__).resolve().parents[1] / "docs" / "deploy"
@@ -78,3 +81,21 @@ def test_of_configmaps_one_may_be_read() -> None:
     named = [each for each in INVENTORY if each.name]
     assert [rule["resourceNames"] for rule in role["rules"]] == [[each.name for each in named]]
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get"}
+
+
+def test_the_default_deny_of_the_guide_closes_workloads_and_nothing_of_the_platform() -> None:
+    guide = (DEPLOY.parent / "default-deny.md").read_text(encoding="utf-8")
+    text = textwrap.dedent(guide.split("   ```yaml\n")[1].split("   ```")[0])
+    (policy,) = (each.data for each in parse_documents(text))
+    assert validate(policy) == ()
+    compiled = compile_policies([parse(policy)])
+    cluster = "k8s:io.cilium.k8s.policy.cluster=default"
+    for labels, outcome in (
+        (["k8s:io.kubernetes.pod.namespace=shop", "k8s:app=cart", cluster], Outcome.DENIED),
+        (["k8s:io.kubernetes.pod.namespace=kube-system", "k8s:k8s-app=kube-dns", cluster], Outcome.ALLOWED),
+        (["reserved:health"], Outcome.ALLOWED),
+        (["reserved:ingress"], Outcome.ALLOWED),
+    ):
+        assert (
+            compiled.decide(Traffic(WORLD, Peer(Labels.of(labels)), L4.parse("80/TCP"))).ingress.outcome is outcome
+        ), labels
