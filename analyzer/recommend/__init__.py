@@ -14,6 +14,7 @@ from analyzer.recommend.draft import (
     RuleDraft,
     Settings,
     Subject,
+    SubjectKey,
     Topic,
 )
 from analyzer.recommend.granularity import LEVELS, Level, PortDetail, at, level_of
@@ -37,6 +38,7 @@ __all__ = [
     "RuleDraft",
     "Settings",
     "Subject",
+    "SubjectKey",
     "Topic",
     "at",
     "level_of",

@@ -23,7 +23,7 @@ from analyzer.recommend.draft import (
     Topic,
 )
 
-__all__ = ["dns"]
+__all__ = ["SYSTEM_NAMESPACES", "Resolver", "dns", "resolvers"]
 
 DNS_PORTS = frozenset({53, 5353})
 """Ports that resolvers listen on; OpenShift's listens on 5353. Another port counts once a DNS query was seen on it, unless it
@@ -34,7 +34,7 @@ SYSTEM_NAMESPACES = frozenset({"kube-system", "openshift-dns"})
 """A resolver here serves everybody; elsewhere it does once another namespace was seen using it."""
 
 
-class _Resolver(NamedTuple):
+class Resolver(NamedTuple):
     """What answers DNS for the workloads of `cluster`."""
 
     cluster: str
@@ -48,7 +48,7 @@ def dns(draft: Draft) -> Draft:
     With names among its peers it goes through the DNS proxy, since toFQDNs knows no addresses without; where no resolver was
     seen, the names give way to their addresses.
     """
-    users, shared = _resolvers(draft)
+    users, shared = resolvers(draft)
     claims: list[Claim] = []
     notes: list[Note] = []
     queries: dict[SubjectKey, list[Claim]] = defaultdict(list)
@@ -84,11 +84,11 @@ _WITHOUT_NAMES = (
 )
 
 
-def _port(claim: Claim) -> _Resolver | None:
+def _port(claim: Claim) -> Resolver | None:
     """The resolver that an egress claim is about, should it be one."""
     if claim.direction is not Direction.EGRESS or claim.l4.protocol not in DNS_PROTOCOLS:
         return None
-    return _Resolver(claim.subject.cluster, claim.peer, claim.l4.port)
+    return Resolver(claim.subject.cluster, claim.peer, claim.l4.port)
 
 
 def _answers(claim: Claim) -> bool:
@@ -97,9 +97,9 @@ def _answers(claim: Claim) -> bool:
     return claim.l4.port < EPHEMERAL and any(edge.stats.queries for edge in claim.edges)
 
 
-def _resolvers(draft: Draft) -> tuple[dict[_Resolver, set[SubjectKey]], list[_Resolver]]:
+def resolvers(draft: Draft) -> tuple[dict[Resolver, set[SubjectKey]], list[Resolver]]:
     """All resolvers with who uses them, and those that serve everybody."""
-    users: dict[_Resolver, set[SubjectKey]] = defaultdict(set)
+    users: dict[Resolver, set[SubjectKey]] = defaultdict(set)
     for claim in draft.claims:
         resolver = _port(claim)
         if resolver is not None and _answers(claim) and not isinstance(claim.peer, NamePeer):
@@ -120,7 +120,7 @@ def _is_shared(peer: Peer, clients: set[SubjectKey]) -> bool:
             return False
 
 
-def _lookups(key: SubjectKey, own: list[Claim], shared: list[_Resolver], *, names: bool) -> Iterator[Claim]:
+def _lookups(key: SubjectKey, own: list[Claim], shared: list[Resolver], *, names: bool) -> Iterator[Claim]:
     """The name resolution of one workload: its own resolvers with their evidence, and the shared ones. Not to itself."""
     purpose = Purpose.DNS_NAMES if names else Purpose.DNS
     for claim in own:

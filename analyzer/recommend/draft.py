@@ -61,6 +61,17 @@ ANY_PORT = L4(Protocol.ANY)
 """Stands in a claim for every protocol and port, ICMP included."""
 
 
+class SubjectKey(NamedTuple):
+    """A workload: what a policy can be about. `name` is unique in its namespace."""
+
+    cluster: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What may differ between namespaces. `directions` are the sections that may be written; `names` allows toFQDNs; `l7` is
@@ -79,7 +90,8 @@ class Options:
     """How to recommend. `namespaces` overrides `default` by namespace; `only`, if not empty, are the namespaces to write
     policies for (all edges still count as evidence and for telling workloads apart). From `zone_names` names of one zone on, a
     workload's rule has a pattern instead (0: never); more than `max_cidrs` addresses on one port are aggregated. What
-    `existing` policies allow is not proposed again. The `system` namespaces get no policies."""
+    `existing` policies allow is not proposed again. The `system` namespaces get no policies. With `gateways`, no other workload
+    may be reached from the internet."""
 
     default: Settings = Settings()
     namespaces: Mapping[str, Settings] = field(default_factory=lambda: MappingProxyType({}))
@@ -88,23 +100,13 @@ class Options:
     max_cidrs: int = 32
     existing: tuple[Policy, ...] = ()
     system: frozenset[str] = SYSTEM_NAMESPACES
+    gateways: frozenset[SubjectKey] | None = None
 
     def settings(self, namespace: str) -> Settings:
         """What holds in `namespace`."""
         if (self.only and namespace not in self.only) or is_system(namespace, self.system):
             return Settings(directions=frozenset())
         return self.namespaces.get(namespace, self.default)
-
-
-class SubjectKey(NamedTuple):
-    """A workload: what a policy can be about. `name` is unique in its namespace."""
-
-    cluster: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,7 @@ class Reason(StrEnum):
     CLUSTER_ALIEN = "the workload's own cluster was not observed"
     UNSELECTABLE = "no stable labels select the workload"
     REQUESTS_REFUSED = "the L7 proxy refused all requests"
+    DIRECT_INTERNET = "it comes from the internet directly and not through a gateway"
 
 
 class Refusal(NamedTuple):

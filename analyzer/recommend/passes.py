@@ -11,6 +11,7 @@ from analyzer.recommend.dns import dns
 from analyzer.recommend.draft import Draft
 from analyzer.recommend.granularity import coarser
 from analyzer.recommend.http import http
+from analyzer.recommend.internet import internet
 from analyzer.recommend.lookups import lookups
 from analyzer.recommend.missing import missing
 from analyzer.recommend.peers import peers
@@ -26,6 +27,7 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     accepted,  # edges -> accepted edges that layer 4 rules can hold
     subjects,  # their ends -> workloads, and what selects them
     peers,  # edges -> claims: (workload, direction, peer, layer 4)
+    internet,  # claims -> those on the internet through gateways only, where it is asked for
     zones,  # many names of one zone -> a pattern
     worldly,  # claims on world take in those on outside peers
     dns,  # claims on resolvers -> name resolution for everybody who needs it

@@ -22,7 +22,7 @@ from analyzer.recommend.draft import (
 )
 from analyzer.recommend.evidence import marked, summary
 
-__all__ = ["MANAGED_BY", "manifest", "policy", "visibility_manifest"]
+__all__ = ["MANAGED_BY", "manifest", "policy", "rule_value", "selector", "visibility_manifest"]
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "hubble-analyzer"}
 
@@ -32,11 +32,11 @@ _FIELDS = {EndpointPeer: "Endpoints", EntityPeer: "Entities", CidrPeer: "CIDR", 
 
 def policy(draft: PolicyDraft) -> dict[str, Any]:
     """The CiliumNetworkPolicy as plain values. A direction without rules has no section: it stays as it is."""
-    spec: dict[str, Any] = {"endpointSelector": _selector(draft.subject.selection)}
+    spec: dict[str, Any] = {"endpointSelector": selector(draft.subject.selection)}
     for direction, section, word in _SECTIONS:
         rules = draft.section(direction)
         if rules:
-            spec[section] = [_rule(rule, word) for rule in rules]
+            spec[section] = [rule_value(rule, word) for rule in rules]
     return {
         "apiVersion": "cilium.io/v2",
         "kind": "CiliumNetworkPolicy",
@@ -63,7 +63,8 @@ _VISIBILITY = (
 )
 
 
-def _rule(rule: RuleDraft, word: str) -> dict[str, Any]:
+def rule_value(rule: RuleDraft, word: str) -> dict[str, Any]:
+    """One item of a section; `word` is ``from`` or ``to``."""
     found: dict[str, Any] = {word + _FIELDS[type(rule.peers[0])]: [_peer(peer) for peer in rule.peers]}
     if not rule.ports:
         return found
@@ -89,7 +90,7 @@ def _peer(peer: Peer) -> Any:
             scope = {f"k8s:{NAMESPACE_KEY}": subject.namespace}
             if cluster:
                 scope[f"k8s:{CLUSTER_KEY}"] = cluster
-            return _selector(selection, scope)
+            return selector(selection, scope)
         case EntityPeer(entity=entity):
             return entity.value
         case NamePeer(name=name):
@@ -106,7 +107,8 @@ def _request(match: HttpMatch) -> dict[str, str]:
     return {key: value for key, value in match._asdict().items() if value}
 
 
-def _selector(selection: Selection, scope: dict[str, str] | None = None) -> dict[str, Any]:
+def selector(selection: Selection, scope: dict[str, str] | None = None) -> dict[str, Any]:
+    """The selection as a selector; `scope` are labels that are asked for besides."""
     found: dict[str, Any] = {"matchLabels": {**(scope or {}), **dict(selection.labels)}}
     if selection.absent:
         found["matchExpressions"] = [{"key": key, "operator": "DoesNotExist"} for key in selection.absent]

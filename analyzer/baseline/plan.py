@@ -1,0 +1,131 @@
+"""Baseline: everything the platform team is proposed, and what closing the rest would drop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from analyzer.baseline.cautions import Caution, cautions
+from analyzer.baseline.documents import closing_documents, platform_documents, system_names
+from analyzer.baseline.roles import Roles, Wishes, clusters_of, observed, roles_in
+from analyzer.diff import Finding, compare
+from analyzer.manifests import Document
+from analyzer.model.edge import Edge
+from analyzer.model.flow import Direction
+from analyzer.model.inventory import Inventory
+from analyzer.policy import Policy, parse
+from analyzer.recommend.draft import Draft, Options, SubjectKey
+from analyzer.recommend.policies import safe_name
+from analyzer.recommend.system import is_system
+from analyzer.simulate import simulate
+
+__all__ = ["Baseline", "baseline", "closed_by", "default_deny"]
+
+_BOTH = frozenset({Direction.INGRESS, Direction.EGRESS})
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Platform policies and what they are based on. `platform` closes nothing and comes first, `closing` comes last.
+
+    `roles` are by cluster. `unseen` lists, by direction, the workloads for which nothing was seen: default deny closes that for
+    them, and no policy opens it. `system` are the namespaces that no document selects.
+    """
+
+    platform: tuple[Document, ...] = ()
+    closing: tuple[Document, ...] = ()
+    roles: Mapping[str, Roles] = field(default_factory=lambda: MappingProxyType({}))
+    cautions: tuple[Caution, ...] = ()
+    unseen: Mapping[Direction, tuple[SubjectKey, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    system: tuple[str, ...] = ()
+    direct: bool = False
+
+    def options(self, options: Options, inventory: Inventory) -> Options:
+        """How to recommend beside it: what it allows is not proposed again, and the internet comes in by the gateways only.
+
+        With several clusters in the record each has its own baseline, so that workloads' policies do not count on one.
+        """
+        if not self.direct:
+            gateways = frozenset(key for roles in self.roles.values() for key in roles.gateways)
+            options = replace(options, gateways=gateways)
+        if len(self.roles) > 1:
+            return options
+        return replace(options, existing=(*options.existing, *self.policies(inventory)))
+
+    def policies(self, inventory: Inventory) -> tuple[Policy, ...]:
+        """What is applied first, for the engine. Raises PolicyError."""
+        return parsed((each.data for each in self.platform), inventory)
+
+
+def baseline(
+    edges: Sequence[Edge],
+    inventory: Inventory,
+    options: Options,
+    wishes: Wishes | None = None,
+    directions: frozenset[Direction] = frozenset(),
+) -> Baseline:
+    """The platform baseline of the traffic in `edges`, per cluster in a folder of its own where there are several.
+
+    `directions` are those that the default deny closes. What `options` say of granularity does not matter to it.
+    """
+    wishes = wishes or Wishes()
+    draft = observed(edges, inventory)
+    seen = {key.namespace for key in draft.subjects} | set(inventory.namespaces)
+    system = system_names(options.system, seen)
+    unseen = _unseen(draft, options)
+    clusters = clusters_of(draft)
+    platform: list[Document] = []
+    closing: list[Document] = []
+    told: list[Caution] = []
+    roles: dict[str, Roles] = {}
+    for cluster in clusters:
+        folder = f"{safe_name(cluster)}/" if len(clusters) > 1 else ""
+        own = roles[cluster] = roles_in(draft, cluster, wishes, options.system)
+        platform.extend(platform_documents(own, draft, system, folder))
+        here = {direction: tuple(k for k in keys if k.cluster == cluster) for direction, keys in unseen.items()}
+        closing.extend(closing_documents(system, directions, here, folder))
+        told.extend(cautions(draft, own, wishes, cluster, options.system))
+    return Baseline(
+        tuple(platform),
+        tuple(closing),
+        MappingProxyType(roles),
+        tuple(told),
+        MappingProxyType(unseen),
+        system,
+        wishes.direct,
+    )
+
+
+def _unseen(draft: Draft, options: Options) -> dict[Direction, tuple[SubjectKey, ...]]:
+    """The workloads, outside of system namespaces, for which nothing was seen in a direction."""
+    used = {(claim.subject, claim.direction) for claim in draft.claims}
+    clusters = clusters_of(draft)
+    return {
+        direction: tuple(
+            key
+            for key in sorted(draft.subjects)
+            if key.cluster in clusters and not is_system(key.namespace, options.system) and (key, direction) not in used
+        )
+        for direction in (Direction.INGRESS, Direction.EGRESS)
+    }
+
+
+def parsed(documents: Iterable[Mapping[str, Any]], inventory: Inventory) -> tuple[Policy, ...]:
+    """Documents as the engine reads them. Raises PolicyError."""
+    return tuple(parse(document, inventory.options) for document in documents)
+
+
+def default_deny(system: Sequence[str], inventory: Inventory) -> tuple[Policy, ...]:
+    """Both directions closed, for the engine: what the cluster comes to in the end, whether or not that is written today."""
+    return parsed((each.data for each in closing_documents(system, _BOTH, {})), inventory)
+
+
+def closed_by(
+    edges: Sequence[Edge], in_force: Sequence[Policy], closing: Sequence[Policy], inventory: Inventory
+) -> tuple[Finding, ...]:
+    """The connections that `in_force` policies let pass and `closing` ones would drop: what default deny would break that was
+    seen. Connections that nobody answered are left out."""
+    before = simulate(edges, in_force, inventory)
+    return compare(before, simulate(edges, [*in_force, *closing], inventory)).dropped

@@ -1,0 +1,127 @@
+"""The flags of the platform baseline: who the gateways and the monitoring are, and whether to close the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from analyzer.cli.options import OUTPUT
+from analyzer.errors import UsageError
+
+if TYPE_CHECKING:
+    from analyzer.baseline import Baseline, Named
+    from analyzer.diff import Finding
+    from analyzer.model.edge import Edge
+    from analyzer.model.flow import Direction
+    from analyzer.model.inventory import Inventory
+    from analyzer.policy import Policy
+    from analyzer.recommend import Options, Proposal
+
+__all__ = ["Platform", "broken_by_closing", "lays_platform"]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the flags say."""
+
+    baseline: bool
+    default_deny: frozenset[Direction]
+    gateway: tuple[Named, ...]
+    monitoring: tuple[Named, ...]
+    allow_direct_internet: bool
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is to be a baseline at all."""
+        return self.baseline or bool(self.default_deny)
+
+    def baseline_of(self, edges: Sequence[Edge], inventory: Inventory, options: Options) -> Baseline | None:
+        """The baseline of the traffic, if there is to be one."""
+        if not self.wanted:
+            return None
+        from analyzer.baseline import Wishes, baseline
+
+        wishes = Wishes(self.gateway, self.monitoring, self.allow_direct_internet)
+        return baseline(edges, inventory, options, wishes, self.default_deny)
+
+
+def broken_by_closing(
+    made: Baseline, proposal: Proposal, edges: Sequence[Edge], inventory: Inventory, existing: Sequence[Policy]
+) -> tuple[Finding, ...]:
+    """What was recorded, and would be dropped once everything is closed in both directions."""
+    from analyzer.baseline import closed_by, default_deny
+    from analyzer.policy import parse
+
+    in_force = [*existing, *(parse(each, inventory.options) for each in proposal.documents())]
+    return closed_by(edges, in_force, default_deny(made.system, inventory), inventory)
+
+
+def _named(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Named, ...]:
+    from analyzer.baseline import Named
+
+    try:
+        return tuple(Named.parse(part) for value in values for part in value.split(",") if part.strip())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _directions(context: click.Context, parameter: click.Parameter, value: str | None) -> frozenset[Direction]:
+    from analyzer.model.flow import Direction
+
+    names = {
+        "ingress": (Direction.INGRESS,),
+        "egress": (Direction.EGRESS,),
+        "both": (Direction.INGRESS, Direction.EGRESS),
+    }
+    return frozenset(names[value]) if value else frozenset()
+
+
+_OPTIONS = (
+    click.option(
+        "--baseline", is_flag=True, panel=OUTPUT,
+        help="Also write clusterwide policies for what all workloads need: name resolution, probes, monitoring, and the "
+        "internet to gateways only. They close nothing, and are applied first.",
+    ),
+    click.option(
+        "--default-deny", type=click.Choice(("ingress", "egress", "both")), callback=_directions, panel=OUTPUT,
+        help="With the baseline, also write the policies that close the rest, in a folder of their own: they are applied last.",
+    ),
+    click.option(
+        "--gateway", multiple=True, metavar="NAMESPACE[/WORKLOAD]", callback=_named, panel=OUTPUT,
+        help="For --baseline: what lets the internet in, instead of all that lives in namespaces such as ingress-nginx.",
+    ),
+    click.option(
+        "--monitoring", multiple=True, metavar="NAMESPACE[/WORKLOAD]", callback=_named, panel=OUTPUT,
+        help="For --baseline: what may reach every workload on every port, instead of what does so in a namespace like monitoring.",
+    ),
+    click.option(
+        "--allow-direct-internet", is_flag=True, panel=OUTPUT,
+        help="For --baseline: also allow what comes from the internet to other workloads than gateways.",
+    ),
+)  # fmt: skip
+
+
+def lays_platform(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags; the verb gets them as `platform: Platform`. Raises UsageError for flags that say nothing without another."""
+
+    @wraps(function)
+    def run(**params: Any) -> Any:
+        platform = Platform(**{field.name: params.pop(field.name) for field in fields(Platform)})
+        if not platform.wanted and (platform.gateway or platform.monitoring or platform.allow_direct_internet):
+            raise UsageError(
+                "--gateway, --monitoring and --allow-direct-internet are for a baseline", hint="add --baseline"
+            )
+        if platform.default_deny and not (params.get("output_dir") or params.get("dry_run")):
+            raise UsageError(
+                "--default-deny needs a folder to write to: nobody should pipe it into kubectl by accident",
+                hint="name it with --output-dir",
+            )
+        return function(platform=platform, **params)
+
+    for option in reversed(_OPTIONS):
+        run = option(run)
+    return run

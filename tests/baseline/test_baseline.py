@@ -1,0 +1,274 @@
+"""The platform baseline, judged by the engine: it closes nothing, opens what it says and to nobody else, and spares the system."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from analyzer.aggregate import aggregate
+from analyzer.baseline import Baseline, Named, Topic, Wishes, baseline, closed_by, default_deny
+from analyzer.demo import CLUSTER, Cluster, generated_cluster, records
+from analyzer.diff import Change, compare
+from analyzer.inventories import from_edges
+from analyzer.model.edge import Edge, Endpoint, Side, Status
+from analyzer.model.flow import Direction
+from analyzer.model.inventory import Inventory
+from analyzer.policy import Policy, parse, validate
+from analyzer.recommend import Options, Reason, SubjectKey, recommend
+from analyzer.settle import settle
+from analyzer.simulate import EdgeOutcome, Result, simulate
+from analyzer.sources.decode import Decoder
+from analyzer.verify import check_proposal
+from tests.recommend.build import API_SERVER, CART, DNS, HOST, REDIS, REMOTE_NODE, edge, outside, pod, reserved
+
+PROMETHEUS = pod("monitoring", app="prometheus")
+GATEWAY = pod("ingress-nginx", app="controller")
+BATCH, LEDGER = pod("batch", app="worker"), pod("ledger", app="db")
+SILENT = pod("quiet", app="silent")
+CLIENT = outside("203.0.113.9")
+
+DNS_EDGES = [edge(CART, DNS, "53/UDP"), edge(BATCH, DNS, "53/UDP")]
+WATCHING = [edge(PROMETHEUS, each, "9102/TCP") for each in (CART, BATCH, LEDGER)]
+
+
+def made(edges: Sequence[Edge], wishes: Wishes | None = None, options: Options | None = None) -> Baseline:
+    """The baseline of `edges`, every document valid."""
+    inventory = from_edges(edges)
+    found = baseline(edges, inventory, options or Options(), wishes, frozenset({Direction.INGRESS, Direction.EGRESS}))
+    for document in (*found.platform, *found.closing):
+        assert validate(document.data, inventory.options) == ()
+    return found
+
+
+def policies(found: Baseline) -> list[Policy]:
+    """All of it in force: the platform policies and default deny in both directions."""
+    return [parse(each.data, Inventory().options) for each in (*found.platform, *found.closing)]
+
+
+def outcome(found: Baseline, asked: Edge, inventory: Inventory | None = None) -> EdgeOutcome:
+    """What becomes of a connection with everything in force."""
+    return simulate([asked], policies(found), inventory or from_edges([asked]))[asked.key]
+
+
+def allowed(found: Baseline, source: Endpoint, destination: Endpoint, l4: str) -> bool:
+    """Whether it passes with everything in force."""
+    return outcome(found, edge(source, destination, l4)).result is Result.ALLOWED
+
+
+def demo_edges(cluster: Cluster, seed: int = 1) -> tuple[Edge, ...]:
+    """What the demo's cluster shows."""
+    decode = Decoder().decode
+    return settle(aggregate(decode(json.dumps(each).encode()) for each in records(cluster, seed)))
+
+
+STORY = demo_edges(CLUSTER)
+
+
+def test_platform_policies_close_nothing() -> None:
+    inventory, found = from_edges(STORY), made(STORY)
+    platform = list(found.policies(inventory))
+    assert len(platform) == 5
+    assert compare(simulate(STORY, [], inventory), simulate(STORY, platform, inventory)).empty
+
+
+@pytest.mark.parametrize(
+    "near",
+    [DNS, pod("cilium", app="operator"), reserved("health"), reserved("ingress"), HOST, reserved("init")],
+    ids=str,
+)
+def test_nothing_selects_the_system_or_what_is_no_pod(near: Endpoint) -> None:
+    found = made([*STORY, edge(DNS, near, "1/TCP")])
+    for asked in (edge(SILENT, near, "4444/TCP"), edge(near, SILENT, "4444/TCP")):
+        whole = simulate([asked], policies(found), Inventory())[asked.key]
+        side = whole.ingress if asked.destination == near else whole.egress
+        assert side.selected_by == ()
+
+
+def test_default_deny_closes_both_directions_for_all_others() -> None:
+    found = made(STORY)
+    assert [each.path for each in found.closing] == ["_default-deny/ingress.yaml", "_default-deny/egress.yaml"]
+    whole = outcome(found, edge(SILENT, pod("quiet", app="other"), "4444/TCP"))
+    assert (whole.egress.result, whole.ingress.result) == (Result.DENIED, Result.DENIED)
+
+
+def test_closing_one_direction_leaves_the_other_open() -> None:
+    found = baseline(STORY, from_edges(STORY), Options(), directions=frozenset({Direction.INGRESS}))
+    whole = outcome(found, edge(SILENT, pod("quiet", app="other"), "4444/TCP"))
+    assert (whole.egress.result, whole.ingress.result) == (Result.ALLOWED, Result.DENIED)
+
+
+@pytest.mark.parametrize("l4", ["53/UDP", "53/TCP"])
+def test_everybody_may_resolve_names_and_nothing_else_there(l4: str) -> None:
+    found = made(DNS_EDGES)
+    assert allowed(found, SILENT, DNS, l4)
+    assert not allowed(found, SILENT, DNS, "9153/TCP")
+    assert not allowed(found, SILENT, pod("kube-system", app="other"), l4)
+
+
+def test_the_resolver_may_listen_on_another_port() -> None:
+    found = made([edge(CART, pod("openshift-dns", dns="default"), "5353/UDP", queries=["a.example"])])
+    assert allowed(found, SILENT, pod("openshift-dns", dns="default"), "5353/TCP")
+    assert not allowed(found, SILENT, pod("openshift-dns", dns="default"), "53/UDP")
+
+
+def test_a_cache_on_the_node_is_a_resolver() -> None:
+    own = (Side.SOURCE,)
+    found = made([edge(CART, HOST, "53/UDP", sides=own)])
+    assert outcome(found, edge(SILENT, HOST, "53/UDP", sides=own)).egress.result is Result.ALLOWED
+    assert outcome(found, edge(SILENT, HOST, "10250/TCP", sides=own)).egress.result is Result.DENIED
+    assert outcome(found, edge(SILENT, REMOTE_NODE, "53/UDP")).egress.result is Result.DENIED
+
+
+def test_a_resolver_outside_of_the_system_lets_everybody_in() -> None:
+    own = pod("names", app="bind")
+    found = made([edge(each, own, "53/UDP") for each in (CART, BATCH, LEDGER)])
+    assert allowed(found, SILENT, own, "53/TCP")
+    assert not allowed(found, SILENT, own, "8053/TCP")
+
+
+def test_one_foreign_client_makes_no_resolver_for_all() -> None:
+    assert made([edge(CART, pod("evil", app="dns"), "53/UDP")]).platform == ()
+
+
+def test_monitoring_reaches_every_pod_on_every_port_and_nobody_else_does() -> None:
+    found = made(WATCHING)
+    assert allowed(found, PROMETHEUS, SILENT, "31337/TCP")
+    assert allowed(found, PROMETHEUS, SILENT, "ICMP/8")
+    assert not allowed(found, pod("monitoring", app="grafana"), SILENT, "9102/TCP")
+    assert not allowed(found, SILENT, PROMETHEUS, "9090/TCP")
+
+
+def test_a_name_alone_makes_no_monitoring() -> None:
+    liar = pod("evil", app="prometheus")
+    found = made([edge(liar, each, "9102/TCP") for each in (CART, BATCH, LEDGER)])
+    assert found.platform == ()
+    assert [(each.topic, each.where) for each in found.cautions] == [(Topic.LOOKALIKE, "evil/prometheus")]
+
+
+def test_monitoring_can_be_named() -> None:
+    watcher = pod("obs", app="agent")
+    edges = [*WATCHING, *(edge(watcher, each, "9102/TCP") for each in (CART, BATCH, LEDGER))]
+    found = made(edges, Wishes(monitoring=(Named.parse("obs/agent"),)))
+    assert allowed(found, watcher, SILENT, "1/TCP")
+    assert not allowed(found, PROMETHEUS, SILENT, "9102/TCP")
+
+
+def test_the_internet_comes_in_by_the_gateway_only() -> None:
+    edges = [edge(CLIENT, GATEWAY, "443/TCP"), edge(CLIENT, CART, "8080/TCP"), edge(GATEWAY, CART, "8080/TCP")]
+    inventory, found = from_edges(edges), made(edges)
+    assert [(each.topic, each.where) for each in found.cautions] == [(Topic.DIRECT, "shop/cart")]
+    proposal = recommend(edges, inventory, found.options(Options(), inventory))
+    whole = [*policies(found), *(parse(each, inventory.options) for each in proposal.documents())]
+    results = {key.destination: each.result for key, each in simulate(edges[:2], whole, inventory).items()}
+    assert results == {GATEWAY: Result.ALLOWED, CART: Result.DENIED}
+    assert [(each.reason, each.edge.destination) for each in proposal.refused] == [(Reason.DIRECT_INTERNET, CART)]
+    assert not allowed(found, CLIENT, GATEWAY, "8443/TCP")
+
+
+def test_direct_internet_can_be_allowed() -> None:
+    edges = [edge(CLIENT, CART, "8080/TCP")]
+    inventory, found = from_edges(edges), made(edges, Wishes(direct=True))
+    proposal = recommend(edges, inventory, found.options(Options(), inventory))
+    assert proposal.refused == ()
+    assert "allowed, as was asked for" in found.cautions[0].text
+
+
+def test_a_gateway_can_be_named() -> None:
+    found = made([edge(CLIENT, CART, "8080/TCP")], Wishes(gateways=(Named("shop", "cart"), Named("shop", "typo"))))
+    assert allowed(found, CLIENT, CART, "8080/TCP")
+    assert [(each.topic, each.where) for each in found.cautions] == [(Topic.NOT_SEEN, "shop/typo")]
+
+
+@pytest.mark.parametrize("address", ["10.0.9.9", "192.168.1.1", "169.254.9.9", "fd00::1"])
+def test_ones_own_network_is_not_the_internet(address: str) -> None:
+    edges = [edge(outside(address), CART, "8080/TCP")]
+    inventory, found = from_edges(edges), made(edges)
+    assert found.cautions == ()
+    assert recommend(edges, inventory, found.options(Options(), inventory)).refused == ()
+
+
+def test_probes_pass_where_localhost_is_not_always_allowed() -> None:
+    own = (Side.DESTINATION,)
+    edges = [edge(HOST, CART, "8080/TCP", sides=own)]
+    inventory = from_edges(edges)
+    strict = replace(inventory, options=replace(inventory.options, allow_localhost="policy"))
+    found = made(edges)
+    asked = edge(HOST, SILENT, "8080/TCP", sides=own)
+    assert outcome(found, asked, strict).ingress.result is Result.ALLOWED
+    assert simulate([asked], default_deny(found.system, strict), strict)[asked.key].ingress.result is Result.DENIED
+
+
+def test_who_talks_to_the_api_server_or_to_cloud_metadata_is_told() -> None:
+    edges = [
+        edge(CART, API_SERVER, "6443/TCP"),
+        edge(DNS, API_SERVER, "6443/TCP"),
+        edge(REDIS, outside("169.254.169.254"), "80/TCP", status=Status.DROPPED),
+    ]
+    told = [(each.topic, each.where) for each in made(edges).cautions]
+    assert told == [(Topic.METADATA, "shop/redis"), (Topic.API_SERVER, "shop/cart")]
+
+
+def test_unseen_directions_are_listed_and_what_closing_breaks_is_found() -> None:
+    edges = [edge(CART, REDIS, "6379/TCP"), edge(CART, pod("kube-system", app="x"), "1/TCP")]
+    inventory, found = from_edges(edges), made(edges)
+    cart, redis = (SubjectKey("default", "shop", name) for name in ("cart", "redis"))
+    assert dict(found.unseen) == {Direction.INGRESS: (cart,), Direction.EGRESS: (redis,)}
+    assert "shop/cart" in found.closing[0].header[2]
+    proposal = recommend(edges[:1], inventory)
+    in_force = [parse(each, inventory.options) for each in proposal.documents()]
+    assert closed_by(edges[:1], in_force, default_deny(found.system, inventory), inventory) == ()
+    dropped = closed_by(edges[:1], in_force[1:], default_deny(found.system, inventory), inventory)
+    assert [each.change for each in dropped] == [Change.WOULD_BE_DROPPED]
+
+
+def test_each_cluster_has_its_own_baseline() -> None:
+    east, west = (pod("shop", name, app="cart") for name in ("east", "west"))
+    servers = {name: pod("kube-system", name, k8s_app="kube-dns") for name in ("east", "west")}
+    edges = [
+        edge(east, servers["east"], "53/UDP", cluster="east"),
+        edge(west, servers["west"], "53/UDP", cluster="west"),
+    ]
+    found = made(edges)
+    assert [each.path for each in found.platform] == ["east/_platform/dns.yaml", "west/_platform/dns.yaml"]
+
+
+def test_names_are_unique() -> None:
+    doors = [pod("a-b", app="c"), pod("a", app="b-c")]
+    wishes = Wishes(gateways=(Named("a-b"), Named("a")))
+    found = made([edge(CLIENT, each, "443/TCP") for each in doors], wishes)
+    assert len({each.data["metadata"]["name"] for each in found.platform}) == 2
+
+
+def test_the_list_of_system_namespaces_is_short_where_all_namespaces_are_known() -> None:
+    inventory = replace(
+        from_edges(STORY), namespaces={name: {} for name in ("kube-public", "kube-node-lease", "gke-x")}
+    )
+    assert baseline(STORY, inventory, Options()).system == (
+        "cilium-secrets", "gke-x", "kube-node-lease", "kube-public", "kube-system",
+    )  # fmt: skip
+    assert {"gke-managed-system", "openshift-dns", "rook-ceph"} < set(made(STORY).system)
+
+
+@pytest.mark.parametrize(
+    "cluster", [CLUSTER, generated_cluster(2, 30), generated_cluster(3, 30)], ids=("story", "2", "3")
+)
+def test_recommendations_beside_it_stay_sound_until_all_is_closed(cluster: Cluster) -> None:
+    edges = demo_edges(cluster)
+    inventory, found = from_edges(edges), made(edges)
+    options = found.options(Options(), inventory)
+    alone, beside = recommend(edges, inventory), recommend(edges, inventory, options)
+    check = check_proposal(beside, edges, inventory, options.existing)
+    assert (check.unsound, check.invalid) == ((), ())
+    rules = [sum(len(draft.rules) for draft in each.policies) for each in (alone, beside)]
+    assert rules[1] < rules[0]
+    in_force = [*options.existing, *(parse(each, inventory.options) for each in beside.documents())]
+    assert closed_by(edges, in_force, default_deny(found.system, inventory), inventory) == ()
+
+
+@pytest.mark.parametrize("text", ["", "/cart", "a/b/c"])
+def test_what_names_no_workload_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="neither"):
+        Named.parse(text)
