@@ -61,10 +61,13 @@ def everybody(system: Sequence[str]) -> dict[str, Any]:
     return {"matchExpressions": [*outside, {"key": _NAMESPACE, "operator": "Exists"}]}
 
 
-def platform_documents(roles: Roles, draft: Draft, system: Sequence[str], folder: str = "") -> tuple[Document, ...]:
+def platform_documents(
+    roles: Roles, draft: Draft, system: Sequence[str], folder: str = "", taken: Collection[str] = ()
+) -> tuple[Document, ...]:
     """The policies for what the whole cluster needs, in the order of their names. None of them closes a direction, and none
-    selects a pod of a system namespace."""
-    maker = _Maker(draft, system, folder)
+    selects a pod of a system namespace. Names that are `taken` are not used again: of two policies of one name, the later
+    replaces the earlier."""
+    maker = _Maker(draft, system, folder, taken)
     made = [*maker.resolving(roles), *maker.probed(roles), *maker.monitored(roles), *maker.reached(roles)]
     return tuple(sorted(made, key=lambda document: (document.path, document.data["metadata"]["name"])))
 
@@ -72,18 +75,15 @@ def platform_documents(roles: Roles, draft: Draft, system: Sequence[str], folder
 class _Maker:
     """What all platform policies have in common."""
 
-    def __init__(self, draft: Draft, system: Sequence[str], folder: str) -> None:
+    def __init__(self, draft: Draft, system: Sequence[str], folder: str, taken: Collection[str]) -> None:
         self._draft, self._system, self._folder = draft, frozenset(system), folder
         self._everybody = everybody(system)
-        self._taken: set[str] = set()
+        self._taken = set(taken)
 
     def _name(self, prefix: str, key: SubjectKey) -> str:
         """A name of its own for a workload's policy: ``a-b/c`` and ``a/b-c`` are two."""
         name = safe_name(f"{prefix}-{key.namespace}-{key.name}")
-        if name in self._taken:
-            name = safe_name(f"{prefix}-{key}")
-        self._taken.add(name)
-        return name
+        return name if name not in self._taken else safe_name(f"{prefix}-{key}")
 
     def resolving(self, roles: Roles) -> Iterator[Document]:
         """Everybody may ask the resolvers, and a resolver that policies may select is open for everybody."""
@@ -143,6 +143,9 @@ class _Maker:
             yield self._document("internet", name, _only(self._draft.subjects[key]), {"ingress": items}, text)
 
     def _document(self, file: str, name: str, subject: dict[str, Any], sections: dict[str, Any], text: str) -> Document:
+        if name in self._taken:
+            name = safe_name(f"{name}-recommended")
+        self._taken.add(name)
         spec = {"endpointSelector": subject, "enableDefaultDeny": {"ingress": False, "egress": False}, **sections}
         path = f"{self._folder}{PLATFORM}/{file}.yaml"
         return Document(_clusterwide(name, spec), path, header=marked((text, "It closes nothing.")))

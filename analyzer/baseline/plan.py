@@ -76,6 +76,7 @@ def baseline(
     system = system_names(options.system, seen)
     unseen = _unseen(draft, options)
     clusters = clusters_of(draft)
+    taken = {policy.ref.name for policy in options.existing if not policy.ref.namespace}
     platform: list[Document] = []
     closing: list[Document] = []
     told: list[Caution] = []
@@ -83,7 +84,7 @@ def baseline(
     for cluster in clusters:
         folder = f"{safe_name(cluster)}/" if len(clusters) > 1 else ""
         own = roles[cluster] = roles_in(draft, cluster, wishes, options.system)
-        platform.extend(platform_documents(own, draft, system, folder))
+        platform.extend(platform_documents(own, draft, system, folder, taken))
         here = {direction: tuple(k for k in keys if k.cluster == cluster) for direction, keys in unseen.items()}
         closing.extend(closing_documents(system, directions, here, folder))
         told.extend(cautions(draft, own, wishes, cluster, options.system))

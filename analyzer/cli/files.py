@@ -17,8 +17,8 @@ from analyzer.report.model import Report
 __all__ = ["REPORT_FILE", "make_folder", "planned", "save_proposal", "tell", "write_text"]
 
 REPORT_FILE = "REPORT.md"
-VISIBILITY = "visibility"
-"""The folder of policies that are applied for a while only, and so belong to no kustomization."""
+APART = frozenset({"visibility", "_default-deny"})
+"""Folders of policies that are applied for a while only, or last of all, and so belong to no kustomization."""
 
 
 def planned(
@@ -30,8 +30,8 @@ def planned(
     if not kustomize:
         return made
     seen = [change.path for change in made.changes if Path(change.path).is_relative_to(folder)]
-    visible = [path for path in seen if Path(path).relative_to(folder).parts[0] != VISIBILITY]
-    return replace(made, changes=(*made.changes, kustomized(str(folder), visible)))
+    listed = [path for path in seen if not APART & set(Path(path).relative_to(folder).parts[:-1])]
+    return replace(made, changes=(*made.changes, kustomized(str(folder), listed)))
 
 
 def save_proposal(folder: Path, documents: Sequence[Document] | Plan, report: Report) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,15 @@ from analyzer.errors import UsageError
 
 if TYPE_CHECKING:
     from analyzer.baseline import Baseline, Named
-    from analyzer.diff import Finding
+    from analyzer.manifests import Document
     from analyzer.model.edge import Edge
     from analyzer.model.flow import Direction
     from analyzer.model.inventory import Inventory
     from analyzer.policy import Policy
     from analyzer.recommend import Options, Proposal
+    from analyzer.report.model import Report, Section
 
-__all__ = ["Platform", "broken_by_closing", "lays_platform"]
+__all__ = ["Laid", "Platform", "lays_platform"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +40,49 @@ class Platform:
         """Whether there is to be a baseline at all."""
         return self.baseline or bool(self.default_deny)
 
-    def baseline_of(self, edges: Sequence[Edge], inventory: Inventory, options: Options) -> Baseline | None:
-        """The baseline of the traffic, if there is to be one."""
+    def beside(self, options: Options, edges: Sequence[Edge], inventory: Inventory) -> tuple[Options, Baseline | None]:
+        """The baseline, if there is to be one, and how to recommend beside it."""
         if not self.wanted:
-            return None
+            return options, None
         from analyzer.baseline import Wishes, baseline
 
         wishes = Wishes(self.gateway, self.monitoring, self.allow_direct_internet)
-        return baseline(edges, inventory, options, wishes, self.default_deny)
+        made = baseline(edges, inventory, options, wishes, self.default_deny)
+        return made.options(options, inventory), made
+
+    def laid(
+        self,
+        made: Baseline | None,
+        proposal: Proposal,
+        edges: Sequence[Edge],
+        inventory: Inventory,
+        existing: Sequence[Policy],
+    ) -> Laid:
+        """What there is to write and to tell of the baseline, beside a proposal and what is in force."""
+        if made is None:
+            return Laid()
+        from analyzer.baseline import closed_by, default_deny
+        from analyzer.policy import parse
+        from analyzer.report.baseline import baseline_sections
+
+        in_force = [*existing, *(parse(each, inventory.options) for each in proposal.documents())]
+        broken = closed_by(edges, in_force, default_deny(made.system, inventory), inventory)
+        sections = [baseline_sections(made, broken, full=full) for full in (False, True)]
+        return Laid((*made.platform, *made.closing), *sections)
 
 
-def broken_by_closing(
-    made: Baseline, proposal: Proposal, edges: Sequence[Edge], inventory: Inventory, existing: Sequence[Policy]
-) -> tuple[Finding, ...]:
-    """What was recorded, and would be dropped once everything is closed in both directions."""
-    from analyzer.baseline import closed_by, default_deny
-    from analyzer.policy import parse
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A baseline as documents, and as sections of a report, in short and in full."""
 
-    in_force = [*existing, *(parse(each, inventory.options) for each in proposal.documents())]
-    return closed_by(edges, in_force, default_deny(made.system, inventory), inventory)
+    documents: tuple[Document, ...] = ()
+    short: tuple[Section, ...] = ()
+    long: tuple[Section, ...] = ()
+
+    def told(self, report: Report, *, full: bool = False) -> Report:
+        """The report with what there is to say of the baseline before its last section."""
+        sections = self.long if full else self.short
+        return replace(report, sections=(*report.sections[:-1], *sections, *report.sections[-1:]))
 
 
 def _named(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Named, ...]:
@@ -120,6 +145,8 @@ def lays_platform(function: Callable[..., Any]) -> Callable[..., Any]:
                 "--default-deny needs a folder to write to: nobody should pipe it into kubectl by accident",
                 hint="name it with --output-dir",
             )
+        if platform.wanted and params.get("dialect") == "kubernetes":
+            raise UsageError("a baseline is clusterwide, which NetworkPolicy cannot be", hint="leave --dialect out")
         return function(platform=platform, **params)
 
     for option in reversed(_OPTIONS):

@@ -12,10 +12,12 @@ import rich_click as click
 
 from analyzer.cli.detail import Detail, details_policies
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
+from analyzer.cli.platform import Platform, lays_platform
 from analyzer.cli.shape import Shape, existing_policies, shaped, shapes_policies, write_changes
 from analyzer.errors import UsageError
 
 if TYPE_CHECKING:
+    from analyzer.baseline import Baseline
     from analyzer.cli.reading import Found
     from analyzer.cluster import ClusterOptions
     from analyzer.model.inventory import Inventory
@@ -68,6 +70,7 @@ FORMATS = ("yaml", "table", "wide", "json", "markdown")
     "--max-rules", type=click.IntRange(min=1), metavar="N", panel=OUTPUT,
     help="For --compare-granularity: how many rules a namespace may have.",
 )  # fmt: skip
+@lays_platform
 @shapes_policies
 @reads_flows
 def command(
@@ -83,6 +86,7 @@ def command(
     max_rules: int | None,
     shape: Shape,
     detail: Detail,
+    platform: Platform,
 ) -> None:
     """Recommend CiliumNetworkPolicies that allow what SOURCES show, and nothing else.
 
@@ -107,6 +111,7 @@ def command(
         existing=existing_policies(shape, inputs.cluster_options(), known.options),
     )
     options = detail.options(options)
+    options, baseline = platform.beside(options, found.edges, known)
     if compare_granularity:
         told = priced(found, known, options, Budget(max_excess, max_rules), full=output in ("wide", "json"))
         show(told, priced_as(output))
@@ -119,8 +124,10 @@ def command(
             "Nothing was written. This is a fault of the analyzer: please report it; --force writes the policies anyway."
         )
         finish(found.interrupted, findings=True)
+    laid = platform.laid(baseline, proposal, found.edges, known, options.existing)
     proposal, documents = shaped(proposal, shape)
-    full = proposal_report(proposal, found.coverage)
+    documents = [*laid.documents, *documents]
+    full = laid.told(proposal_report(proposal, found.coverage), full=True)
     if output_dir is not None or shape.dry_run:
         write_changes(output_dir, shape, documents, full)
     form = output or ("" if output_dir or shape.dry_run else "yaml")
@@ -128,7 +135,8 @@ def command(
         sys.stdout.write(dump(documents))
     elif form:
         show(full, form)
-    show(proposal_summary(proposal, found.coverage, next_steps(output_dir, kustomize=shape.kustomize)), err=True)
+    steps = next_steps(output_dir, kustomize=shape.kustomize, baseline=baseline)
+    show(laid.told(proposal_summary(proposal, found.coverage, steps)), err=True)
     if found.interrupted:
         note("Interrupted: these policies fit only what was read until then.")
     finish(found.interrupted, findings=unsound)
@@ -176,11 +184,23 @@ def inventory_of(found: Found, manifests: Sequence[str], cluster: ClusterOptions
     return replace(known, names={**found.names, **known.names})
 
 
-def next_steps(folder: Path | None, *, kustomize: bool = False) -> list[str]:
+def next_steps(folder: Path | None, *, kustomize: bool = False, baseline: Baseline | None = None) -> list[str]:
     """What to do with the policies."""
     if folder is None:
         return ["hubble-analyzer recommend ... --output-dir policies   writes one file per workload, and a report."]
     way = "-k" if kustomize else "--recursive -f"
+    if baseline is not None:
+        return [
+            f"Read {folder / 'REPORT.md'} and the policies: each file tells what it is based on.",
+            *(
+                f"kubectl apply -f {folder / step}   {why}"
+                for step, why in (
+                    ("_platform", "comes first, and closes nothing."),
+                    ("NAMESPACE", "then one namespace after the other; watch: hubble-analyzer drops --follow"),
+                    *([("_default-deny", "comes last, and closes all the rest.")] if baseline.closing else []),
+                )
+            ),
+        ]
     return [
         f"Read {folder / 'REPORT.md'} and the policies: each file tells what it is based on.",
         f"kubectl apply --dry-run=server {way} {folder}   lets your cluster check them; nothing changes.",

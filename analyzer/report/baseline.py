@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analyzer.baseline import Baseline
+from analyzer.baseline import PLATFORM, Baseline
 from analyzer.diff import Finding
 from analyzer.model.flow import Direction
 from analyzer.model.workload import title
@@ -42,7 +42,7 @@ def _policies(found: Baseline) -> Section:
         for each in (*found.platform, *found.closing)
     )
     notes = (
-        "Clusterwide and applied first, by the platform team. They close nothing, and leave the system namespaces alone: "
+        f"Clusterwide; those in {PLATFORM} are applied first and close nothing. System namespaces are left alone: "
         f"{', '.join(found.system[:8])}{' and others' if len(found.system) > 8 else ''}.",
     )
     return Section(f"Platform baseline: {count(len(rows), 'policy')}", notes, (Table("baseline", _POLICIES, rows),))

@@ -1,0 +1,115 @@
+"""recommend --baseline from end to end: what is written where, what is told, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from analyzer.cli.main import cli
+from analyzer.demo import CLUSTER, records
+
+
+@pytest.fixture(scope="module")
+def flows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demo") / "flows.json"
+    path.write_text("".join(json.dumps(each) + "\n" for each in records(CLUSTER, 1)))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("HUBBLE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HUBBLE_DEBUG", "true")
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*args: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, [str(arg) for arg in args])
+    assert result.exit_code == code, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_the_baseline_goes_to_a_folder_of_its_own(flows: Path) -> None:
+    result = run("recommend", flows, "--baseline", "-d", "policies")
+    files = {path.relative_to("policies").as_posix() for path in Path("policies").rglob("*.yaml")}
+    platform = {"_platform/dns.yaml", "_platform/internet.yaml", "_platform/monitoring.yaml", "_platform/probes.yaml"}
+    assert {each for each in files if each.startswith("_")} == platform
+    assert result.stderr.index("_platform   comes first") < result.stderr.index("NAMESPACE   then")
+    report = Path("policies/REPORT.md").read_text()
+    assert "talks to a cloud metadata address | shop/payments" in report
+    assert "It closes directions in which nothing was seen, for 8 workloads" in report
+
+
+def test_default_deny_is_written_apart_and_comes_last(flows: Path) -> None:
+    result = run("recommend", flows, "--default-deny", "ingress", "-d", "policies", "--kustomize")
+    assert [path.name for path in Path("policies/_default-deny").iterdir()] == ["ingress.yaml"]
+    made = yaml.safe_load(Path("policies/_default-deny/ingress.yaml").read_text())
+    assert (made["kind"], made["spec"]["ingress"]) == ("CiliumClusterwideNetworkPolicy", [{}])
+    assert "egress" not in made["spec"]
+    listed = yaml.safe_load(Path("policies/kustomization.yaml").read_text())["resources"]
+    assert "_platform/dns.yaml" in listed
+    assert not any("default-deny" in each for each in listed)
+    assert "comes last" in result.stderr
+
+
+def test_doing_it_again_changes_nothing(flows: Path) -> None:
+    options = ("--default-deny", "both", "-d", "policies", "--existing", "policies")
+    run("recommend", flows, *options[:4])
+    assert run("recommend", flows, *options, "--dry-run").stdout == ""
+
+
+def test_other_policies_of_that_name_are_left_alone(flows: Path) -> None:
+    own = Path("mine/dns.yaml")
+    own.parent.mkdir()
+    text = (
+        "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: platform-dns}\n"
+        "spec: {endpointSelector: {matchLabels: {app: none}}, ingress: [{}]}\n"
+    )
+    own.write_text(text)
+    run("recommend", flows, "--baseline", "-d", "policies", "--existing", "mine")
+    assert own.read_text() == text
+    assert "name: platform-dns-recommended" in Path("policies/_platform/dns.yaml").read_text()
+
+
+def test_standard_output_has_the_baseline_first(flows: Path) -> None:
+    kinds = [each["kind"] for each in yaml.safe_load_all(run("recommend", flows, "--baseline").stdout)]
+    assert kinds == sorted(kinds)
+    assert kinds.count("CiliumClusterwideNetworkPolicy") == 5
+
+
+def test_json_tells_the_baseline(flows: Path) -> None:
+    data = json.loads(run("recommend", flows, "--baseline", "-o", "json").stdout)
+    sections = {key: value for each in data["sections"] for key, value in each.items()}
+    assert {each["name"] for each in sections["baseline"]} > {"platform-dns", "platform-probes"}
+    assert {"workload": "debug/scanner", "directions": "ingress and egress"} in sections["unseen"]
+    assert [each["where"] for each in sections["cautions"]] == ["shop/payments", "monitoring/operator"]
+
+
+def test_the_internet_is_refused_elsewhere_unless_asked_for(flows: Path) -> None:
+    named = ("recommend", flows, "--baseline", "--gateway", "shop/frontend", "-o", "json")
+    told = run(*named).stdout
+    assert "not through a gateway" in told
+    assert "not through a gateway" not in run(*named, "--allow-direct-internet").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--default-deny", "both"), "needs a folder"),
+        (("--gateway", "a"), "add --baseline"),
+        (("--allow-direct-internet",), "add --baseline"),
+        (("--baseline", "--dialect", "kubernetes"), "leave --dialect out"),
+        (("--baseline", "--monitoring", "a/b/c"), "neither NAMESPACE"),
+        (("--default-deny", "sideways"), "sideways"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(flows: Path, options: tuple[str, ...], words: str) -> None:
+    assert words in " ".join(run("recommend", flows, *options, code=2).stderr.replace("│", " ").split())
