@@ -7,20 +7,20 @@ policies = recommend(edges).documents()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from analyzer.aggregate import Aggregator
 from analyzer.errors import StoreUnavailable
 from analyzer.graph import service_graph
 from analyzer.model.edge import Coverage, EdgeTable
-from analyzer.model.flow import Flow, Skip
 from analyzer.recommend import recommend
 from analyzer.scale import Processes, expanded
 from analyzer.settle import settle
-from analyzer.sources.base import Batch, FlowSource, History, Position, Record, nothing_read_before
+from analyzer.sources.base import FlowSource, History, Position, nothing_read_before
 from analyzer.sources.filters import Selection
 from analyzer.sources.jsonpb import FileSource
+from analyzer.sources.several import batches
 
 if TYPE_CHECKING:
     from analyzer.store import Store
@@ -144,23 +144,3 @@ def _sum(done: Coverage, pending: Coverage) -> Coverage:
         for name in ("skipped", "lost", "statuses", "nodes"):
             getattr(both, name).update(getattr(each, name))
     return both
-
-
-def batches(sources: Iterable[FlowSource], keep: Selection | None, history: History) -> Iterator[Batch]:
-    """All batches of all sources, filtered. Each source is told what was read before it, in this run too."""
-    seen: dict[str, set[Position]] = {}
-
-    def known(stream: str) -> Sequence[Position]:
-        return sorted({*history(stream), *seen.get(stream, ())})
-
-    for source in sources:
-        for batch in source.batches(known):
-            if batch.position is not None:
-                seen.setdefault(batch.position.stream, set()).add(batch.position)
-            yield batch if keep is None else batch._replace(records=_kept(batch, keep))
-
-
-def _kept(batch: Batch, keep: Selection) -> list[Record]:
-    return [
-        Skip.FILTERED if isinstance(record, Flow) and not keep.keeps(record) else record for record in batch.records
-    ]
