@@ -11,7 +11,7 @@ from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4
 from analyzer.recommend.cidrs import is_private
-from analyzer.recommend.draft import ANY_PORT, CidrPeer, Draft, EntityPeer, Note, PolicyDraft, Topic
+from analyzer.recommend.draft import ANY_PORT, CidrPeer, Draft, EntityPeer, Note, PolicyDraft, Span, Topic
 from analyzer.recommend.system import is_system
 
 __all__ = ["MANY_CLIENTS", "advice"]
@@ -37,7 +37,7 @@ def _left_alone(policy: PolicyDraft) -> Iterator[Note]:
 
 
 def _clients(policy: PolicyDraft) -> Iterator[Note]:
-    clients: dict[L4, set[str]] = defaultdict(set)
+    clients: dict[L4 | Span, set[str]] = defaultdict(set)
     for rule in policy.section(Direction.INGRESS):
         for l4 in rule.ports or (ANY_PORT,):
             clients[l4].update(peer.cidr for peer in rule.peers if isinstance(peer, CidrPeer))

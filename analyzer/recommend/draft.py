@@ -37,6 +37,7 @@ __all__ = [
     "RuleDraft",
     "Selection",
     "Settings",
+    "Span",
     "Subject",
     "SubjectKey",
     "Topic",
@@ -59,6 +60,21 @@ class PeerDetail(StrEnum):
 
 ANY_PORT = L4(Protocol.ANY)
 """Stands in a claim for every protocol and port, ICMP included."""
+
+
+class Span(NamedTuple):
+    """Ports `port` to `last`, both included, as one entry of a rule; it never carries layer 7."""
+
+    protocol: Protocol
+    port: int
+    last: int
+
+    def holds(self, l4: L4) -> bool:
+        """Whether `l4` is one of these ports."""
+        return l4.protocol is self.protocol and self.port <= l4.port <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.port}-{self.last}/{self.protocol}"
 
 
 class SubjectKey(NamedTuple):
@@ -89,15 +105,16 @@ class Settings:
 class Options:
     """How to recommend. `namespaces` overrides `default` by namespace; `only`, if not empty, are the namespaces to write
     policies for (all edges still count as evidence and for telling workloads apart). From `zone_names` names of one zone on, a
-    workload's rule has a pattern instead (0: never); more than `max_cidrs` addresses on one port are aggregated. What
-    `existing` policies allow is not proposed again. The `system` namespaces get no policies. With `gateways`, no other workload
-    may be reached from the internet."""
+    workload's rule has a pattern instead (0: never); more than `max_cidrs` addresses on one port are aggregated. From
+    `range_ports` ports of one peer on, evidence can make them a range (0: never). What `existing` policies allow is not proposed
+    again. The `system` namespaces get no policies. With `gateways`, no other workload may be reached from the internet."""
 
     default: Settings = Settings()
     namespaces: Mapping[str, Settings] = field(default_factory=lambda: MappingProxyType({}))
     only: frozenset[str] = frozenset()
     zone_names: int = 5
     max_cidrs: int = 32
+    range_ports: int = 8
     existing: tuple[Policy, ...] = ()
     system: frozenset[str] = SYSTEM_NAMESPACES
     gateways: frozenset[SubjectKey] | None = None
@@ -194,15 +211,15 @@ class HttpMatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RuleDraft:
-    """One rule of one policy: `peers` are of one kind; `ports` hold either ports or ICMP types, and without any of them the rule
-    is for every protocol and port. `evidence` are the edges that caused it, in canonical order; none for name resolution that
-    was not seen used. `http` are the only requests that may pass, `lookups` the only DNS names or patterns that may be asked
-    for; empty is no such constraint."""
+    """One rule of one policy: `peers` are of one kind; `ports` hold either ports, single ones and ranges, or ICMP types, and
+    without any of them the rule is for every protocol and port. `evidence` are the edges that caused it, in canonical order;
+    none for name resolution that was not seen used. `http` are the only requests that may pass, `lookups` the only DNS names or
+    patterns that may be asked for; empty is no such constraint."""
 
     subject: SubjectKey
     direction: Direction
     peers: tuple[Peer, ...]
-    ports: tuple[L4, ...]
+    ports: tuple[L4 | Span, ...]
     evidence: tuple[Edge, ...]
     purpose: Purpose = Purpose.TRAFFIC
     http: tuple[HttpMatch, ...] = ()
@@ -276,6 +293,7 @@ class Topic(StrEnum):
     LAYER7 = "layer 7"
     ZONE = "names of one zone"
     CIDRS = "addresses without names"
+    RANGE = "port range"
     PRIVATE = "private addresses"
     INGRESS = "clients come through an ingress"
     NODES = "nodes as peers"
@@ -306,6 +324,12 @@ class Draft:
     subjects: Mapping[SubjectKey, Subject] = field(default_factory=lambda: MappingProxyType({}))
     homes: Mapping[tuple[str, Endpoint], SubjectKey] = field(default_factory=lambda: MappingProxyType({}))
     claims: tuple[Claim, ...] = ()
+    covered: tuple[Claim, ...] = ()
+    """Claims that existing policies allow already."""
+    ranges: Mapping[tuple[SubjectKey, Direction, Peer], tuple[Span, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """The ranges that stand for single ports."""
     rules: tuple[RuleDraft, ...] = ()
     policies: tuple[PolicyDraft, ...] = ()
     visibility: tuple[PolicyDraft, ...] = ()

@@ -11,7 +11,7 @@ from analyzer.manifests import Document
 from analyzer.model.edge import Edge
 from analyzer.model.flow import Direction
 from analyzer.model.workload import title
-from analyzer.recommend.draft import PolicyDraft, RuleDraft
+from analyzer.recommend.draft import PolicyDraft, RuleDraft, Span
 
 __all__ = ["ANNOTATION", "MARK", "MAX_LINES", "Evidence", "details", "evidenced", "marked", "summary"]
 
@@ -78,6 +78,7 @@ def summary(draft: PolicyDraft) -> tuple[str, ...]:
         if rules:
             own = {edge.key for rule in rules for edge in rule.evidence}
             lines.append(f"{section}: {_count(len(rules), 'rule')} from {_count(len(own), 'connection')}")
+            lines.extend(f"{section}: {line}" for line in dict.fromkeys(_ranges(rules)))
         elif direction in draft.complete:
             lines.append(f"{section}: nothing is missing, existing policies allow all that was seen")
         elif direction in draft.unasked:
@@ -87,6 +88,15 @@ def summary(draft: PolicyDraft) -> tuple[str, ...]:
     if draft.refused:
         lines.append(f"NOT allowed: {_count(draft.refused, 'accepted connection')} that no rule can hold")
     return tuple(lines)
+
+
+def _ranges(rules: Iterable[RuleDraft]) -> Iterator[str]:
+    """How much of each range was seen in use by the peers of its rule."""
+    for rule in rules:
+        for span in rule.ports:
+            if isinstance(span, Span):
+                seen = {edge.l4.port for edge in rule.evidence if span.holds(edge.l4)}
+                yield f"{span}: {len(seen)} of {span.last - span.port + 1} ports were seen"
 
 
 def details(draft: PolicyDraft) -> list[str]:

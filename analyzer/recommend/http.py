@@ -81,7 +81,7 @@ def _resolver_ports(rules: Iterable[RuleDraft]) -> dict[SubjectKey, set[L4]]:
     found: dict[SubjectKey, set[L4]] = defaultdict(set)
     for rule in rules:
         if rule.purpose is Purpose.DNS_NAMES:
-            found[rule.subject].update(rule.ports)
+            found[rule.subject].update(l4 for l4 in rule.ports if isinstance(l4, L4))
     return found
 
 
@@ -94,7 +94,8 @@ class _Split:
         self.notes: list[Note] = []
         self._rule, self._taken = rule, taken
         side = _SIDES[rule.direction]
-        narrowed = {l4: found for l4 in rule.ports if (found := self._port(l4, side)) is not None}
+        single = [l4 for l4 in rule.ports if isinstance(l4, L4)]
+        narrowed = {l4: found for l4 in single if (found := self._port(l4, side)) is not None}
         plain = tuple(l4 for l4 in rule.ports if l4 not in narrowed)
         if plain or not rule.ports:
             evidence = tuple(edge for edge in rule.evidence if edge.l4 not in narrowed)

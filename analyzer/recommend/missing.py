@@ -71,6 +71,7 @@ def missing(draft: Draft) -> Draft:
         by_place[claim.subject, claim.direction].append(answer)
     closed = {place for place, found in by_place.items() if any(a.enforced or not a.allowing for a in found)}
     kept: list[Claim] = []
+    covered: list[Claim] = []
     refused: list[Refusal] = []
     names: dict[_Place, set[str]] = defaultdict(set)
     for claim, answer in zip(draft.claims, answers, strict=True):
@@ -79,6 +80,7 @@ def missing(draft: Draft) -> Draft:
             refused.extend(Refusal(edge, Reason.DENIED, claim.direction, str(answer.denying)) for edge in claim.edges)
         elif answer.allowing and place in closed:
             names[place].update(str(origin.policy) for origin in answer.allowing)
+            covered.append(claim)
         else:
             kept.append(claim)
     left = {(claim.subject, claim.direction) for claim in kept}
@@ -86,6 +88,7 @@ def missing(draft: Draft) -> Draft:
     return replace(
         draft,
         claims=tuple(kept),
+        covered=(*draft.covered, *covered),
         refused=(*draft.refused, *refused),
         notes=(*draft.notes, *notes),
         complete=frozenset(names) - left,

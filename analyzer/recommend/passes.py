@@ -17,6 +17,7 @@ from analyzer.recommend.missing import missing
 from analyzer.recommend.peers import peers
 from analyzer.recommend.policies import policies
 from analyzer.recommend.ports import ports
+from analyzer.recommend.ranges import ranges
 from analyzer.recommend.subjects import subjects
 from analyzer.recommend.visibility import visibility
 from analyzer.recommend.zones import zones
@@ -35,6 +36,7 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     worldly,  # again: without ports, more of them are on the same
     missing,  # claims -> those that existing policies do not allow
     aggregated,  # very many addresses -> few prefixes
+    ranges,  # many ports of one peer -> port ranges, where there is evidence for one
     ports,  # claims -> rules
     lookups,  # name resolution -> of the names that were asked for
     http,  # rules -> rules on requests, where they were seen

@@ -12,6 +12,7 @@ from analyzer.model.l4 import L4
 from analyzer.recommend.draft import (
     ANY_PORT,
     CidrPeer,
+    Claim,
     Draft,
     EndpointPeer,
     EntityPeer,
@@ -19,6 +20,7 @@ from analyzer.recommend.draft import (
     Peer,
     Purpose,
     RuleDraft,
+    Span,
     SubjectKey,
 )
 
@@ -32,18 +34,19 @@ _DIRECTIONS = {Direction.INGRESS: 0, Direction.EGRESS: 1}
 _PURPOSES = {Purpose.TRAFFIC: 0, Purpose.DNS: 1, Purpose.DNS_NAMES: 1}
 
 _Place = tuple[SubjectKey, Direction, Purpose]
+_Ports = L4 | Span
 
 
 def ports(draft: Draft) -> Draft:
     """Merge the claims per workload, direction and peer. Outside peers with the same ports share one rule; ICMP stands apart.
 
-    A claim on every port makes a rule that says nothing of ports.
+    A port that lies in a range gives way to that. A claim on every port makes a rule that says nothing of ports.
     """
-    merged: dict[tuple[_Place, Peer], dict[L4, list[Edge]]] = defaultdict(lambda: defaultdict(list))
+    merged: dict[tuple[_Place, Peer], dict[_Ports, list[Edge]]] = defaultdict(lambda: defaultdict(list))
     for claim in draft.claims:
         place = (claim.subject, claim.direction, claim.purpose)
-        merged[place, claim.peer][claim.l4].extend(claim.edges)
-    grouped: dict[tuple[_Place, object, tuple[L4, ...]], list[tuple[Peer, list[Edge]]]] = defaultdict(list)
+        merged[place, claim.peer][_written(claim, draft)].extend(claim.edges)
+    grouped: dict[tuple[_Place, object, tuple[_Ports, ...]], list[tuple[Peer, list[Edge]]]] = defaultdict(list)
     for (place, peer), by_l4 in merged.items():
         for l4s in _lists(by_l4):
             shared = type(peer) if isinstance(peer, NamePeer | CidrPeer) else peer
@@ -53,7 +56,15 @@ def ports(draft: Draft) -> Draft:
     return replace(draft, rules=(*draft.rules, *sorted(rules, key=_rank)))
 
 
-def _lists(l4s: Collection[L4]) -> Iterator[tuple[L4, ...]]:
+def _written(claim: Claim, draft: Draft) -> _Ports:
+    """The range that the claim's port lies in, or the port."""
+    if claim.purpose is not Purpose.TRAFFIC:
+        return claim.l4
+    spans = draft.ranges.get((claim.subject, claim.direction, claim.peer), ())
+    return next((span for span in spans if span.holds(claim.l4)), claim.l4)
+
+
+def _lists(l4s: Collection[_Ports]) -> Iterator[tuple[_Ports, ...]]:
     """Lists of one kind, ports or ICMP types, none too long; an empty one for every port."""
     if ANY_PORT in l4s:
         yield ()
@@ -65,7 +76,7 @@ def _lists(l4s: Collection[L4]) -> Iterator[tuple[L4, ...]]:
             yield tuple(kind[start : start + MAX_PORTS])
 
 
-def _rule(place: _Place, l4s: tuple[L4, ...], group: list[tuple[Peer, list[Edge]]]) -> RuleDraft:
+def _rule(place: _Place, l4s: tuple[_Ports, ...], group: list[tuple[Peer, list[Edge]]]) -> RuleDraft:
     subject, direction, purpose = place
     evidence = {edge.key: edge for _, edges in group for edge in edges}
     edges = tuple(evidence[key] for key in sorted(evidence))

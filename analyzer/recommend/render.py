@@ -19,6 +19,7 @@ from analyzer.recommend.draft import (
     Purpose,
     RuleDraft,
     Selection,
+    Span,
 )
 from analyzer.recommend.evidence import marked, summary
 
@@ -80,8 +81,9 @@ def rule_value(rule: RuleDraft, word: str) -> dict[str, Any]:
     return found
 
 
-def _port(l4: L4) -> dict[str, str]:
-    return {"port": str(l4.port), "protocol": str(l4.protocol)}
+def _port(l4: L4 | Span) -> dict[str, Any]:
+    found: dict[str, Any] = {"port": str(l4.port), "protocol": str(l4.protocol)}
+    return {**found, "endPort": l4.last} if isinstance(l4, Span) else found
 
 
 def _peer(peer: Peer) -> Any:

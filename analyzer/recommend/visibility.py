@@ -26,6 +26,7 @@ from analyzer.recommend.draft import (
     Purpose,
     RuleDraft,
     Selection,
+    Span,
     SubjectKey,
     Topic,
 )
@@ -137,6 +138,14 @@ def _unseen(policy: PolicyDraft, declared: Mapping[tuple[str, Labels], set[L4]])
     for rule in policy.section(Direction.INGRESS):
         if rule.purpose is not Purpose.TRAFFIC or rule.http or any(edge.stats.http for edge in rule.evidence):
             continue
-        ports = tuple(l4 for l4 in rule.ports if l4 in own or (l4.protocol is Protocol.TCP and l4.port in HTTP_PORTS))
+        used = sorted(_single(rule))
+        ports = tuple(l4 for l4 in used if l4 in own or (l4.protocol is Protocol.TCP and l4.port in HTTP_PORTS))
         if ports:
             yield replace(rule, ports=ports, http=_EVERY_REQUEST)
+
+
+def _single(rule: RuleDraft) -> set[L4]:
+    """The ports of a rule one by one; of a range, which no rule on requests can have, those that were seen."""
+    spans = [each for each in rule.ports if isinstance(each, Span)]
+    seen = {edge.l4 for edge in rule.evidence if any(span.holds(edge.l4) for span in spans)}
+    return seen.union(each for each in rule.ports if isinstance(each, L4))

@@ -137,4 +137,7 @@ def _l4(rule: Mapping[str, Any], l4: L4) -> bool:
         fields = [field for each in rule.get("icmps", ()) for field in each["fields"]]
         return {"family": ICMP_FAMILY[l4.protocol], "type": l4.port} in fields
     ports = [port for each in rule.get("toPorts", ()) for port in each["ports"]]
-    return {"port": str(l4.port), "protocol": str(l4.protocol)} in ports
+    return any(
+        int(port["port"]) <= l4.port <= port.get("endPort", int(port["port"])) and port["protocol"] == str(l4.protocol)
+        for port in ports
+    )

@@ -95,6 +95,12 @@ def refused() -> list[Flow]:
     return [*both(CART, REDIS, 6379), *scan, *reset, *denied]
 
 
+def passive_ftp() -> list[Flow]:
+    """Control on port 21, data on whatever port the server names; beside it a database."""
+    data = [30_000, 30_007, 30_012, 30_013, 30_021, 30_030, 30_038, 30_044, 30_059, 30_060]
+    return [flow for port in (21, 5432, *data) for flow in both(CART, REDIS, port)]
+
+
 def audited() -> list[Flow]:
     verdict = {
         "kind": EventKind.POLICY_VERDICT,
@@ -129,7 +135,8 @@ SITUATIONS: dict[str, Callable[[], list[Flow]]] = {
         icmp(WEB, CART, 8), icmp(WEB, CART, 0, reply=True), icmp(CART, WEB, 3, trace_reason=4),
         *[flow._replace(protocol=flow.protocol.SCTP, tcp_flags=0) for flow in both(WEB, REDIS, 3868)],  # type: ignore[union-attr]
     ],
-    "more-ports-than-a-list-holds": lambda: [flow for port in range(9000, 9090, 2) for flow in both(WEB, CART, port)],
+    "more-ports-than-a-list-holds": lambda: [flow for port in range(9000, 9225, 5) for flow in both(WEB, CART, port)],
+    "passive-ftp": passive_ftp,
     "a-direction-nobody-used-is-left-alone": lambda: [*both(WEB, REDIS, 6379)],
 }  # fmt: skip
 
