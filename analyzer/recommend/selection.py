@@ -64,6 +64,11 @@ NOISE_PREFIXES = (
     "policy.cilium.io/",
 )
 
+ACCOUNT = "io.cilium.k8s.policy.serviceaccount"
+"""Cilium's label for a pod's service account. It outlives rollouts, and is taken where the labels of pods do not suffice."""
+SHARED_ACCOUNT = "default"
+"""The account of all pods that name none: the next one would have it too."""
+
 # Kubernetes: apimachinery `IsQualifiedName` and `IsValidLabelValue`.
 _KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -101,21 +106,22 @@ class Universe:
     def select(self, members: Sequence[int]) -> tuple[Selection | None, tuple[int, ...]]:
         """A selection of the identities `members`, and those it cannot keep out: none if it is exact.
 
-        None when the members have no stable label in common.
+        None when the members have no stable label in common, and no service account that is theirs alone.
         """
-        common = sorted(
-            filter(_selectable, frozenset.intersection(*(self._identities[i] for i in members))), key=_order
-        )
-        if not common:
-            return None, ()
+        shared = frozenset.intersection(*(self._identities[i] for i in members))
+        common = sorted(filter(_selectable, shared), key=_order)
         others = ~reduce(or_, (1 << index for index in members))
         preferred = [pair for pair in common if pair[0] in _RANK]
-        for pool in (preferred, common):
-            for size in (1, 2, 3):
-                for chosen in combinations(pool[:MAX_CANDIDATES], size):
-                    if not self._matched(chosen) & others:
+        accounts = sorted(pair for pair in shared if pair[0] == ACCOUNT and _is_own(pair[1]))
+        for pool, always in ((preferred, ()), (common, ()), (common, accounts)):
+            for size in (0, 1, 2, 3):
+                for some in combinations(pool[:MAX_CANDIDATES], size):
+                    chosen = (*some, *always)
+                    if chosen and not self._matched(chosen) & others:
                         return Selection(tuple(sorted(chosen))), ()
-        return self._with_absent(common, members, others)
+        if not common:
+            return None, ()
+        return self._with_absent([*common, *accounts], members, others)
 
     def _matched(self, labels: Iterable[Pair]) -> int:
         return reduce(and_, (self._by_pair[pair] for pair in labels))
@@ -146,6 +152,10 @@ class Universe:
             if fewer and self._matched(fewer) & others & ~kept_out & ~left == 0:
                 kept = fewer
         return kept
+
+
+def _is_own(account: str) -> bool:
+    return account != SHARED_ACCOUNT and is_value(account)
 
 
 def _selectable(pair: Pair) -> bool:

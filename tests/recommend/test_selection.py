@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from analyzer.model.edge import Endpoint
 from analyzer.model.inventory import Inventory, InventoryEndpoint
+from analyzer.model.labels import Labels
 from analyzer.recommend import Reason, Subject, Topic, recommend
 from analyzer.recommend.draft import Selection
-from analyzer.recommend.selection import Universe, is_stable
+from analyzer.recommend.selection import ACCOUNT, Universe, is_stable
 from tests.recommend.build import CART, REDIS, edge, pod
 
 
@@ -91,6 +92,38 @@ def test_workloads_with_the_same_labels_share_one_subject_and_that_is_said() -> 
     assert same.subjects[0].workloads == ("a", "b")
 
 
+def account(end: Endpoint, name: str) -> Endpoint:
+    """The same pod under a service account."""
+    return end._replace(labels=Labels.of([*end.labels.strings(), f"k8s:{ACCOUNT}={name}"]))
+
+
+def test_service_accounts_tell_apart_what_labels_do_not() -> None:
+    cart = pod("shop", app="shop", team="a")
+    found = subjects((account(cart, "reader"), "a"), (account(cart, "writer"), "b"))
+    assert {name: labels(each) for name, each in found.items() if name in "ab"} == {
+        "a": {ACCOUNT: "reader"},
+        "b": {ACCOUNT: "writer"},
+    }
+
+
+def test_labels_come_before_service_accounts() -> None:
+    found = subjects((account(CART, "reader"), "cart"), (account(pod("shop", app="web"), "writer"), "web"))
+    assert labels(found["cart"]) == {"app": "cart"}
+
+
+def test_a_service_account_may_be_all_there_is_but_never_the_shared_one() -> None:
+    bare = pod("shop", pod_template_hash="abc")
+    assert labels(subjects((account(bare, "reader"), "bare"))["bare"]) == {ACCOUNT: "reader"}
+    assert subjects((account(bare, "default"), "bare"))["bare"].obstacle
+
+
+def test_a_shared_service_account_goes_with_labels() -> None:
+    one, two = (account(pod("shop", app=app), "reader") for app in "ab")
+    other = account(pod("shop", app="a"), "writer")
+    found = subjects((one, "one"), (two, "two"), (other, "other"))
+    assert labels(found["one"]) == {"app": "a", ACCOUNT: "reader"}
+
+
 def test_nothing_stable_to_select_by_is_refused_on_both_sides() -> None:
     bare = pod("shop", pod_template_hash="abc", version="1")
     made = recommend([edge(bare, REDIS, "6379/TCP", workloads=(("bare",), ()))])
@@ -110,8 +143,6 @@ def test_a_name_whose_pods_have_no_label_in_common_is_several_subjects() -> None
 
 
 def test_a_namespace_label_that_the_record_left_out_is_taken_from_the_endpoint() -> None:
-    from analyzer.model.labels import Labels
-
     thin = Endpoint(Labels.of(["k8s:app=cart"]), "shop", "default")
     made = recommend([edge(thin, REDIS, "6379/TCP")])
     assert {each["metadata"]["namespace"] for each in made.documents()} == {"shop"}
