@@ -83,11 +83,11 @@ _SPARSE = "they lie too far apart, and no service that hands ports out was seen 
 def ranges(draft: Draft) -> Draft:
     """Find, per workload, direction, peer and protocol, ranges of at least as many ports as the option says.
 
-    Ports of a service that hands them out (`ANNOUNCERS`), if that was used at the same peer, are a range from the lowest to the
-    highest one seen. Other ports are one where at least half of them were seen. What proves nothing takes no part: privileged
-    ports and those of `SERVICES`, ports with far more events than the rest, without an answer, or known by a guess only; and,
-    without an announcement, ephemeral ports between peers that connect both ways. A range never holds a port that has a rule on
-    layer 7, since a plain rule on the same port would undo that.
+    Ports of a server whose service that hands them out (`ANNOUNCERS`) was used too are a range from the lowest to the highest
+    one seen. Other ports are one where at least half of them were seen. What proves nothing takes no part: privileged ports and
+    those of `SERVICES`, ports with far more events than the rest, without an answer, or known by a guess only; and, without an
+    announcement, ephemeral ports between peers that connect both ways. A range never holds a port that has a rule on layer 7,
+    since a plain rule on the same port would undo that.
     """
     if not draft.options.range_ports:
         return draft
@@ -100,8 +100,7 @@ def ranges(draft: Draft) -> Draft:
     for (place, protocol), ports in groups.items():
         if len(ports) < least:
             continue
-        announced = next((l4 for l4 in announcers[place] if protocol in ANNOUNCERS[l4].protocols), None)
-        group = _Group(ports, protocol, announced, cuts[place[:2]], both_ways)
+        group = _Group(ports, protocol, announcers[place], cuts[place[:2]], both_ways)
         spans = list(group.spans(least))
         found[place].extend(spans)
         notes.extend(group.notes(place, spans, least))
@@ -121,12 +120,15 @@ def _place(claim: Claim) -> Place:
     return claim.subject, claim.direction, claim.peer
 
 
-def _announcers(draft: Draft) -> dict[Place, list[L4]]:
-    found: dict[Place, set[L4]] = defaultdict(set)
+def _announcers(draft: Draft) -> dict[Place, dict[L4, set[Endpoint]]]:
+    """The services that hand ports out, with the servers they were used at."""
+    found: dict[Place, dict[L4, set[Endpoint]]] = defaultdict(lambda: defaultdict(set))
     for claim in (*draft.claims, *draft.covered):
-        if claim.l4 in ANNOUNCERS and any(map(_is_sure, claim.edges)):
-            found[_place(claim)].add(claim.l4)
-    return defaultdict(list, {place: sorted(l4s) for place, l4s in found.items()})
+        if claim.l4 in ANNOUNCERS:
+            servers = {edge.destination for edge in claim.edges if _is_sure(edge)}
+            if servers:
+                found[_place(claim)][claim.l4] |= servers
+    return found
 
 
 def _cuts(draft: Draft) -> dict[tuple[SubjectKey, Direction], set[L4]]:
@@ -176,28 +178,32 @@ class _Group:
         self,
         ports: Mapping[int, Sequence[Edge]],
         protocol: Protocol,
-        announced: L4 | None,
+        announcers: Mapping[L4, set[Endpoint]],
         cuts: Iterable[L4],
         both_ways: _BothWays,
     ) -> None:
-        self._ports, self._protocol, self._announced = ports, protocol, announced
+        self._ports, self._protocol = ports, protocol
+        self._announcers = sorted(l4 for l4 in announcers if protocol in ANNOUNCERS[l4].protocols)
         self._cuts = sorted(l4.port for l4 in cuts if l4.protocol is protocol)
         light = _light({port: edges for port, edges in ports.items() if port >= PRIVILEGED and port not in SERVICES})
-        self._guessed = {port for port in light if not any(map(_is_sure, ports[port]))}
-        self._doubtful = set[int]()
-        if announced is None:
-            self._doubtful = {
-                port
-                for port in light - self._guessed
-                if port >= EPHEMERAL and not any(_is_sure(edge) and edge not in both_ways for edge in ports[port])
-            }
-        self._evidence = sorted(light - self._guessed - self._doubtful)
+        sure = {port: [edge for edge in ports[port] if _is_sure(edge)] for port in light}
+        self._guessed = {port for port, edges in sure.items() if not edges}
+        servers = set[Endpoint]().union(*(announcers[l4] for l4 in self._announcers))
+        self._announced = {port for port, edges in sure.items() if any(edge.destination in servers for edge in edges)}
+        self._doubtful = {
+            port
+            for port in light - self._guessed - self._announced
+            if port >= EPHEMERAL and all(edge in both_ways for edge in sure[port])
+        }
+        self._others = light - self._guessed - self._announced - self._doubtful
 
     def spans(self, least: int) -> Iterator[Span]:
         """The ranges, from the lowest to the highest port that was seen of each."""
-        for part in _parts(self._evidence, self._cuts):
-            for run in near(part, least) if self._announced else dense(part, least):
-                yield Span(self._protocol, run[0], run[-1])
+        cuts = self._cuts
+        for seen, runs in ((self._announced, near), (self._others, dense)):
+            found = [run for part in _parts(seen, cuts) for run in runs(part, least)]
+            yield from (Span(self._protocol, run[0], run[-1]) for run in found)
+            cuts = [*cuts, *(port for run in found for port in range(run[0], run[-1] + 1))]
 
     def notes(self, place: Place, spans: Sequence[Span], least: int) -> Iterator[Note]:
         """What the ranges stand for, and why so many ephemeral ports are none."""
@@ -207,8 +213,9 @@ class _Group:
             seen = sum(span.port <= port <= span.last for port in self._ports)
             unseen = span.last - span.port + 1 - seen
             why = _SIDE_BY_SIDE
-            if self._announced:
-                why = f"{ANNOUNCERS[self._announced].name} ({self._announced}) at the same server hands such ports out"
+            if span.port in self._announced:
+                listed = ", ".join(f"{ANNOUNCERS[l4].name} ({l4})" for l4 in self._announcers)
+                why = f"{listed} at the same server hands such ports out"
             text = f"{ends}: {span} stands for {seen} ports that were seen, and {unseen} that were not; {why}"
             yield Note(Topic.RANGE, str(subject), text)
         held = [port for port in self._ports if any(span.port <= port <= span.last for span in spans)]
@@ -243,11 +250,12 @@ def _called(peer: Peer) -> str:
             return cidr
 
 
-def _parts(ports: Sequence[int], cuts: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Sorted ports, parted where a cut lies on or between them. What is cut is in no part."""
+def _parts(ports: Iterable[int], cuts: Iterable[int]) -> Iterator[Sequence[int]]:
+    """The ports, sorted and parted where a cut lies on or between them. What is cut is in no part."""
     parts: list[list[int]] = [[]]
-    for port in sorted({*ports, *cuts}):
-        if port in cuts:
+    parting = frozenset(cuts)
+    for port in sorted(parting.union(ports)):
+        if port in parting:
             parts.append([])
         else:
             parts[-1].append(port)
