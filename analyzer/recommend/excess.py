@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from itertools import islice
 from typing import Any, NamedTuple
 
 from analyzer.model.address import family
+from analyzer.model.edge import EdgeKey
 from analyzer.model.flow import Direction
 from analyzer.model.identity import reserved
 from analyzer.model.inventory import Inventory
@@ -19,7 +21,17 @@ from analyzer.policy import Outcome, Peer, Policy, Traffic, compile_policies, pa
 from analyzer.policy.model import Section
 from analyzer.policy.resolve import RuleIndex
 from analyzer.policy.selector import LabelSelector, PeerSelector, matches
-from analyzer.recommend.draft import CidrPeer, Claim, Draft, EndpointPeer, EntityPeer, NamePeer, SubjectKey
+from analyzer.recommend.draft import (
+    CidrPeer,
+    Claim,
+    Draft,
+    EndpointPeer,
+    EntityPeer,
+    NamePeer,
+    RuleDraft,
+    Span,
+    SubjectKey,
+)
 
 __all__ = ["Excess", "Kind", "Universe", "universe"]
 
@@ -59,7 +71,8 @@ class Excess(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Universe:
     """Every (workload, peer, layer 4) that could be: `peers` with the identities that stand for each, `serving` the ports seen
-    in use at each, `other` a port that nobody was seen to use, `seen` what was seen per workload and direction."""
+    in use at each, and one for the unseen ports of every range among them, `other` a port that nobody was seen to use, `seen`
+    what was seen per workload and direction."""
 
     subjects: Mapping[SubjectKey, Peer]
     peers: Mapping[Kind, tuple[Peer, ...]]
@@ -88,8 +101,11 @@ class Universe:
         return replace(self.inventory, options=replace(self.inventory.options, cluster_name=cluster or "default"))
 
 
-def universe(draft: Draft, namespaces: Iterable[str]) -> Universe:
-    """The universe of the workloads of `namespaces`, from the claims of all workloads on traffic that was seen."""
+def universe(draft: Draft, namespaces: Iterable[str], rules: Iterable[RuleDraft] = ()) -> Universe:
+    """The universe of the workloads of `namespaces`, from the claims of all workloads on traffic that was seen.
+
+    Of every port range of `rules`, one port that nobody was seen to use belongs to it at the server.
+    """
     chosen = set(namespaces)
     ipv6 = any(":" in end.address for edge in draft.edges for end in (edge.source, edge.destination))
     options = replace(draft.inventory.options, ipv6=draft.inventory.options.ipv6 or ipv6)
@@ -104,8 +120,10 @@ def universe(draft: Draft, namespaces: Iterable[str]) -> Universe:
         members = peers[kind]
         if len(members) < SAMPLES and kind.what != "workload":
             members.update(dict.fromkeys(_members(claim, dual=options.ipv6)))
-        serving[kind if claim.direction is Direction.EGRESS else _workload(claim.subject)].add(claim.l4)
+        serving[_server(claim)].add(claim.l4)
         seen[claim.subject, claim.direction].add((kind, claim.l4))
+    for server, spans in _ranges(draft.claims, rules).items():
+        serving[server].update([unseen for span in spans for unseen in _unseen(span, serving[server])])
     used = {l4.port for l4s in serving.values() for l4 in l4s}
     free = next(port for port in range(1, 65536) if port not in used)
     return Universe(
@@ -116,6 +134,30 @@ def universe(draft: Draft, namespaces: Iterable[str]) -> Universe:
         {place: frozenset(found) for place, found in seen.items()},
         Inventory(cidr_groups=draft.inventory.cidr_groups, options=options),
     )
+
+
+def _ranges(claims: Iterable[Claim], rules: Iterable[RuleDraft]) -> dict[Kind, set[Span]]:
+    """The ranges that rules have, by the servers whose ports made them."""
+    wanted: dict[tuple[SubjectKey, Direction, EdgeKey], set[Span]] = defaultdict(set)
+    for rule in rules:
+        spans = [each for each in rule.ports if isinstance(each, Span)]
+        for edge in rule.evidence if spans else ():
+            wanted[rule.subject, rule.direction, edge.key].update(span for span in spans if span.holds(edge.l4))
+    found: dict[Kind, set[Span]] = defaultdict(set)
+    for claim in claims if wanted else ():
+        for edge in claim.edges:
+            found[_server(claim)] |= wanted.get((claim.subject, claim.direction, edge.key), set())
+    return found
+
+
+def _unseen(span: Span, seen: Container[L4]) -> Iterator[L4]:
+    """The first port of a range that was not seen in use, if there is one."""
+    ports = (L4(span.protocol, port) for port in range(span.port, span.last + 1))
+    yield from islice((l4 for l4 in ports if l4 not in seen), 1)
+
+
+def _server(claim: Claim) -> Kind:
+    return _kind(claim) if claim.direction is Direction.EGRESS else _workload(claim.subject)
 
 
 def _workload(key: SubjectKey) -> Kind:

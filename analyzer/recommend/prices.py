@@ -89,8 +89,10 @@ def price_list(
     for each in PASSES[:_FROM_SUBJECTS_ON]:
         draft = each(draft)
     namespaces = sorted({key.namespace for key in draft.subjects if chosen.settings(key.namespace).directions})
-    world = universe(peers(replace(draft, options=Options(system=frozenset()))), namespaces)
-    found = {level: _prices(draft, level, namespaces, world) for level in LEVELS}
+    drafted = {level: _drafted(draft, level, namespaces) for level in LEVELS}
+    rules = [rule for policies in drafted.values() for made in policies for rule in made.rules]
+    world = universe(peers(replace(draft, options=Options(system=frozenset()))), namespaces, rules)
+    found = {level: _prices(policies, level, namespaces, world) for level, policies in drafted.items()}
     return tuple(
         replace(price, broke=backtest(namespace, level, directions)) if backtest else price
         for namespace in namespaces
@@ -101,18 +103,23 @@ def price_list(
     )
 
 
-def _prices(
-    draft: Draft, level: Level, namespaces: Sequence[str], world: Universe
-) -> dict[tuple[str, frozenset[Direction]], Price]:
-    """What every namespace costs at one level."""
+def _drafted(draft: Draft, level: Level, namespaces: Sequence[str]) -> tuple[PolicyDraft, ...]:
+    """The policies of one level."""
     options = draft.options
     settings = {name: at(options.settings(name), level) for name in namespaces}
     draft = replace(draft, options=replace(options, default=at(options.default, level), namespaces=settings))
     for each in PASSES[_FROM_SUBJECTS_ON:]:
         draft = each(draft)
-    excess = world.excess((made.subject.key.cluster, policy(made)) for made in draft.policies)
+    return draft.policies
+
+
+def _prices(
+    policies: Sequence[PolicyDraft], level: Level, namespaces: Sequence[str], world: Universe
+) -> dict[tuple[str, frozenset[Direction]], Price]:
+    """What every namespace costs at one level."""
+    excess = world.excess((made.subject.key.cluster, policy(made)) for made in policies)
     by_namespace: dict[str, list[PolicyDraft]] = defaultdict(list)
-    for made in draft.policies:
+    for made in policies:
         by_namespace[made.subject.key.namespace].append(made)
     return {
         (name, directions): _price(name, level, directions, by_namespace[name], excess)

@@ -12,7 +12,7 @@ from analyzer.cli.main import cli
 from analyzer.demo import CLUSTER, generated_cluster, records
 from analyzer.inventories import from_edges
 from analyzer.model.flow import Direction
-from analyzer.recommend import Level
+from analyzer.recommend import Level, Options
 from analyzer.recommend.prices import DIRECTIONS, Budget, Price, choose, price_list
 from analyzer.settle import settle
 from tests.demo.test_truth import table_of
@@ -43,6 +43,17 @@ def test_excess_counted_by_hand() -> None:
     assert found["workload/any"].unseen == 2, "the right peer on the other port, of api and of db"
     assert found["namespace/port"].unseen == 4, "two peers more on the right port, of api and of db"
     assert found["namespace/any"].unseen == 10, "everything but the two that were seen"
+
+
+def test_a_range_costs_what_nobody_was_seen_to_use_of_it() -> None:
+    """Two peers. db serves nine ports, has one that stands for the rest of the range, and one for all others."""
+    data = (30_000, 30_012, 30_013, 30_027, 30_031, 30_044, 30_052, 30_060)
+    seen = [edge(WEB, DB, f"{port}/TCP") for port in (21, *data)]
+    with_range, without = price_list(seen), price_list(seen, options=Options(range_ports=0))
+    for level, unseen in (("workload/port", 1), ("namespace/port", 11), ("workload/any", 2), ("namespace/any", 13)):
+        assert of(with_range, level).excess[:2] == (unseen, 22), level
+    for level, unseen in (("workload/port", 0), ("namespace/port", 9), ("workload/any", 1), ("namespace/any", 11)):
+        assert of(without, level).excess[:2] == (unseen, 20), level
 
 
 def test_what_there_is_to_maintain() -> None:
