@@ -107,6 +107,7 @@ def command(
         Settings(l7=shape.l7),
         only=frozenset(only_namespace),
         zone_names=shape.zone_names,
+        named_ports=shape.named_ports,
         max_cidrs=shape.max_cidrs,
         existing=existing_policies(shape, inputs.cluster_options(), known.options),
     )

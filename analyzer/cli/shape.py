@@ -36,6 +36,7 @@ class Shape:
     l7: frozenset[L7]
     zone_names: int
     max_cidrs: int
+    named_ports: bool
     visibility: bool
     dialect: str
     existing: tuple[str, ...]
@@ -68,6 +69,10 @@ _OPTIONS = (
     click.option(
         "--max-cidrs", type=click.IntRange(min=1), default=32, show_default=True, metavar="N", panel=OUTPUT,
         help="Aggregate more than N outside addresses on one port; internet clients become the entity world.",
+    ),
+    click.option(
+        "--named-ports", is_flag=True, panel=OUTPUT,
+        help="Write names instead of port numbers where all pods of the server declare them (--inventory): they follow the pods.",
     ),
     click.option(
         "--visibility", is_flag=True, panel=OUTPUT,

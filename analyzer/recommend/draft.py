@@ -106,8 +106,9 @@ class Options:
     """How to recommend. `namespaces` overrides `default` by namespace; `only`, if not empty, are the namespaces to write
     policies for (all edges still count as evidence and for telling workloads apart). From `zone_names` names of one zone on, a
     workload's rule has a pattern instead (0: never); more than `max_cidrs` addresses on one port are aggregated. From
-    `range_ports` ports of one peer on, evidence can make them a range (0: never). What `existing` policies allow is not proposed
-    again. The `system` namespaces get no policies. With `gateways`, no other workload may be reached from the internet."""
+    `range_ports` ports of one peer on, evidence can make them a range (0: never). With `named_ports`, rules say the names that
+    pods declare. What `existing` policies allow is not proposed again. The `system` namespaces get no policies. With `gateways`,
+    no other workload may be reached from the internet."""
 
     default: Settings = Settings()
     namespaces: Mapping[str, Settings] = field(default_factory=lambda: MappingProxyType({}))
@@ -115,6 +116,7 @@ class Options:
     zone_names: int = 5
     max_cidrs: int = 32
     range_ports: int = 8
+    named_ports: bool = False
     existing: tuple[Policy, ...] = ()
     system: frozenset[str] = SYSTEM_NAMESPACES
     gateways: frozenset[SubjectKey] | None = None
@@ -224,6 +226,8 @@ class RuleDraft:
     purpose: Purpose = Purpose.TRAFFIC
     http: tuple[HttpMatch, ...] = ()
     lookups: tuple[str, ...] = ()
+    names: tuple[tuple[L4, str], ...] = ()
+    """What to write instead of the numbers of these ports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from analyzer.recommend.http import http
 from analyzer.recommend.internet import internet
 from analyzer.recommend.lookups import lookups
 from analyzer.recommend.missing import missing
+from analyzer.recommend.named import named
 from analyzer.recommend.peers import peers
 from analyzer.recommend.policies import policies
 from analyzer.recommend.ports import ports
@@ -38,6 +39,7 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     aggregated,  # very many addresses -> few prefixes
     ranges,  # many ports of one peer -> port ranges, where there is evidence for one
     ports,  # claims -> rules
+    named,  # their ports -> the names that pods declare, where it is asked for
     lookups,  # name resolution -> of the names that were asked for
     http,  # rules -> rules on requests, where they were seen
     policies,  # rules -> policies

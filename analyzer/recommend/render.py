@@ -72,7 +72,8 @@ def rule_value(rule: RuleDraft, word: str) -> dict[str, Any]:
     if rule.ports[0].protocol.is_icmp:
         found["icmps"] = [{"fields": [{"family": ICMP_FAMILY[l4.protocol], "type": l4.port} for l4 in rule.ports]}]
         return found
-    ports: dict[str, Any] = {"ports": [_port(l4) for l4 in rule.ports]}
+    names: dict[L4 | Span, str] = dict(rule.names)
+    ports: dict[str, Any] = {"ports": [_port(l4, names.get(l4)) for l4 in rule.ports]}
     if rule.http:
         ports["rules"] = {"http": [_request(each) for each in rule.http]}
     elif rule.purpose is Purpose.DNS_NAMES:
@@ -81,8 +82,8 @@ def rule_value(rule: RuleDraft, word: str) -> dict[str, Any]:
     return found
 
 
-def _port(l4: L4 | Span) -> dict[str, Any]:
-    found: dict[str, Any] = {"port": str(l4.port), "protocol": str(l4.protocol)}
+def _port(l4: L4 | Span, name: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"port": name or str(l4.port), "protocol": str(l4.protocol)}
     return {**found, "endPort": l4.last} if isinstance(l4, Span) else found
 
 
