@@ -20,7 +20,19 @@ from analyzer.model.identity import Entity, entities, is_outside
 from analyzer.model.l4 import L4, Protocol
 from analyzer.model.labels import CLUSTER_KEY, Labels
 
-__all__ = ["EPHEMERAL", "Way", "endpoint_of", "observing_cluster", "server_l4", "side", "skip_reason", "way"]
+__all__ = [
+    "EPHEMERAL",
+    "Way",
+    "endpoint_of",
+    "ends_skip",
+    "is_service_address",
+    "observing_cluster",
+    "packet_skip",
+    "server_l4",
+    "side",
+    "side_of",
+    "way",
+]
 
 EPHEMERAL = 32768
 """Linux hands out client ports from here on (net.ipv4.ip_local_port_range)."""
@@ -35,6 +47,7 @@ ICMP_ERRORS = frozenset(
 NEIGHBOUR_DISCOVERY = frozenset((Protocol.ICMPV6, kind) for kind in (*range(130, 138), 143))
 _NOT_ON_THE_WIRE = frozenset({Verdict.TRACED, Verdict.TRANSLATED})
 _CAPTURES = frozenset({EventKind.DEBUG, EventKind.CAPTURE})
+_WITH_DIRECTION = frozenset({EventKind.POLICY_VERDICT, EventKind.DROP})
 # Plain numbers: operators of flag enumerations take a microsecond.
 _SYN, _SYN_ACK = int(TcpFlags.SYN), int(TcpFlags.SYN | TcpFlags.ACK)
 _WORLD = Labels.of(["reserved:world"])
@@ -89,31 +102,34 @@ def server_l4(flow: Flow, reply: bool) -> L4:
 
 
 def side(flow: Flow, reply: bool) -> Side:
-    """Which end of the connection reported `flow`.
+    """Which end of the connection reported `flow`."""
+    return side_of(flow, bool(flow.source.endpoint_id), bool(flow.destination.endpoint_id), reply)
+
+
+def side_of(flow: Flow, source: bool, destination: bool, reply: bool) -> Side:
+    """Which end of the connection reported a packet like `flow`, whose `source` or `destination` is local to the reporter.
 
     A trace is reported where the local endpoint is, never mind `traffic_direction`, which is wrong on deliveries of current
     releases; policy verdicts, drops and the proxy know their direction.
     """
     if flow.kind == EventKind.L7:
         return _BY_DIRECTION.get(flow.direction, Side.UNKNOWN)
-    if flow.kind in (EventKind.POLICY_VERDICT, EventKind.DROP) and flow.direction:
+    if flow.kind in _WITH_DIRECTION and flow.direction:
         at_source = flow.direction == Direction.EGRESS
+    elif source == destination:
+        if not source and flow.sub_type != ObservationPoint.TO_ENDPOINT:
+            return Side.UNKNOWN
+        at_source = flow.sub_type != ObservationPoint.TO_ENDPOINT
     else:
-        source, destination = bool(flow.source.endpoint_id), bool(flow.destination.endpoint_id)
-        if source == destination:
-            if not source and flow.sub_type != ObservationPoint.TO_ENDPOINT:
-                return Side.UNKNOWN
-            at_source = flow.sub_type != ObservationPoint.TO_ENDPOINT
-        else:
-            at_source = source
+        at_source = source
     return Side.SOURCE if at_source != reply else Side.DESTINATION
 
 
 _BY_DIRECTION: dict[int, Side] = {Direction.EGRESS: Side.SOURCE, Direction.INGRESS: Side.DESTINATION}
 
 
-def skip_reason(flow: Flow) -> Skip | None:
-    """Why `flow` is not part of any edge, or None."""
+def packet_skip(flow: Flow) -> Skip | None:
+    """Why `flow` is not part of any edge, whatever its ends are, or None."""
     if flow.kind == EventKind.TRACE_SOCK or flow.verdict in _NOT_ON_THE_WIRE:
         return Skip.SOCKET
     if flow.kind in _CAPTURES or flow.verdict == Verdict.UNKNOWN:
@@ -123,22 +139,22 @@ def skip_reason(flow: Flow) -> Skip | None:
     icmp = (flow.protocol, flow.destination_port)
     if flow.trace_reason == TraceReason.RELATED or icmp in ICMP_ERRORS:
         return Skip.ICMP_ERROR
-    if icmp in NEIGHBOUR_DISCOVERY:
-        return Skip.NEIGHBOUR_DISCOVERY
-    return _endpoints_skip(flow)
+    return Skip.NEIGHBOUR_DISCOVERY if icmp in NEIGHBOUR_DISCOVERY else None
 
 
-def _endpoints_skip(flow: Flow) -> Skip | None:
-    outside = [_elsewhere(end) for end in (flow.source, flow.destination)]
-    if all(outside):
-        masked = not (flow.source.labels or flow.destination.labels)
-        return Skip.NO_ENDPOINT if masked else Skip.OUTSIDE_ONLY
+def ends_skip(source: Endpoint, destination: Endpoint) -> Skip | None:
+    """Why no flow between these two is part of any edge, or None."""
+    if not (source.address and destination.address):
+        return None
+    return Skip.OUTSIDE_ONLY if source.labels or destination.labels else Skip.NO_ENDPOINT
+
+
+def is_service_address(flow: Flow, at_source: bool) -> bool:
+    """Whether the outside end of `flow` is a service's address that was not translated yet. A drop shows no other packet."""
     detail = flow.detail
-    if detail is not None and flow.verdict != Verdict.DROPPED:
-        services = (detail.source_service, detail.destination_service)
-        if any(service and elsewhere for service, elsewhere in zip(services, outside, strict=True)):
-            return Skip.SERVICE_ADDRESS
-    return None
+    if detail is None or flow.verdict == Verdict.DROPPED:
+        return False
+    return bool(detail.source_service if at_source else detail.destination_service)
 
 
 def _elsewhere(end: FlowEndpoint) -> bool:
