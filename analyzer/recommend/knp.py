@@ -153,7 +153,7 @@ class _Conversion:
                     f"{section} {listed}: rules on {kinds} are left out, everything may pass on the port",
                 )
             found.extend(each for port in item.get("ports", []) for each in _port(port))
-        return found, ", ".join(f"{each.get('port', 'all ports')}/{each['protocol']}" for each in found)
+        return found, ", ".join(map(_in_words, found))
 
     def pods(self, selector: Mapping[str, Any]) -> dict[str, Any] | None:
         """A selector without namespace; None if it asks for what only Cilium knows."""
@@ -248,6 +248,11 @@ def _namespace_key(key: str) -> str | None:
     if key.startswith(NAMESPACE_LABEL_PREFIX):
         return key.removeprefix(NAMESPACE_LABEL_PREFIX)
     return "" if _is_plain(key) else None
+
+
+def _in_words(port: Mapping[str, Any]) -> str:
+    last = f"-{port['endPort']}" if "endPort" in port else ""
+    return f"{port.get('port', 'all ports')}{last}/{port['protocol']}"
 
 
 def _port(port: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -54,7 +54,7 @@ def check(made: Proposal) -> None:
 
 def check_all(seen: list[Edge], folder: Path) -> None:
     """The same for everything that may be written beside it: other dialects, evidence, visibility, files of a repository."""
-    made = recommend(seen, options=Options(Settings(l7=frozenset(L7)), zone_names=2, max_cidrs=1))
+    made = recommend(seen, options=Options(Settings(l7=frozenset(L7)), zone_names=2, max_cidrs=1, range_ports=2))
     check(made)
     kubernetes, losses = network_policies(made)
     assert all(str(loss) for loss in losses)

@@ -22,7 +22,7 @@ from analyzer.recommend.draft import Span
 from analyzer.recommend.knp import network_policies
 from analyzer.recommend.ranges import dense, near
 from analyzer.verify import check_proposal
-from tests.recommend.build import CART, REDIS, allows, edge, outside, pod
+from tests.recommend.build import CART, REDIS, REMOTE_NODE, allows, edge, outside, pod
 from tests.recommend.test_laws import validator
 
 DATA = [30_000, 30_012, 30_013, 30_027, 30_031, 30_044, 30_052, 30_060]
@@ -201,8 +201,9 @@ def test_what_exists_is_left_out_and_still_announces() -> None:
 
 
 def test_kubernetes_knows_ranges_too() -> None:
-    documents, losses = network_policies(made(used([21, *DATA])))
-    assert not losses
+    documents, losses = network_policies(made([*used([21, *DATA]), *used(ROW, REMOTE_NODE)]))
+    (loss,) = losses
+    assert "ingress 7001-7011/TCP: any peer" in loss.text
     cart = next(each.data for each in documents if each.data["metadata"]["name"] == "cart")
     assert cart["spec"]["egress"][0]["ports"][1] == {"protocol": "TCP", "port": 30_000, "endPort": 30_060}
 

@@ -53,6 +53,7 @@ OPTIONS = st.builds(
     st.builds(Settings, l7=st.sampled_from([frozenset(), frozenset({L7.HTTP}), frozenset(L7)])),
     zone_names=st.sampled_from([0, 2]),
     max_cidrs=st.sampled_from([1, 3, 32]),
+    range_ports=st.sampled_from([0, 2, 8]),
 )
 
 
