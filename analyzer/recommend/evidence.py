@@ -20,6 +20,8 @@ MARK = "hubble-analyzer: "
 ANNOTATION = "hubble-analyzer/evidence"
 MAX_LINES = 100
 """Connections listed per policy; annotations may hold 256 KiB in all."""
+MAX_RANGES = 5
+"""Port ranges listed per direction of a policy."""
 MAX_TEXT = 400
 
 _SECTIONS = ((Direction.INGRESS, "ingress"), (Direction.EGRESS, "egress"))
@@ -78,7 +80,7 @@ def summary(draft: PolicyDraft) -> tuple[str, ...]:
         if rules:
             own = {edge.key for rule in rules for edge in rule.evidence}
             lines.append(f"{section}: {_count(len(rules), 'rule')} from {_count(len(own), 'connection')}")
-            lines.extend(f"{section}: {line}" for line in dict.fromkeys(_ranges(rules)))
+            lines.extend(f"{section}: {line}" for line in _ranges(rules))
         elif direction in draft.complete:
             lines.append(f"{section}: nothing is missing, existing policies allow all that was seen")
         elif direction in draft.unasked:
@@ -92,11 +94,12 @@ def summary(draft: PolicyDraft) -> tuple[str, ...]:
 
 def _ranges(rules: Iterable[RuleDraft]) -> Iterator[str]:
     """How much of each range was seen in use by the peers of its rule."""
-    for rule in rules:
-        for span in rule.ports:
-            if isinstance(span, Span):
-                seen = {edge.l4.port for edge in rule.evidence if span.holds(edge.l4)}
-                yield f"{span}: {len(seen)} of {span.last - span.port + 1} ports were seen"
+    found = [(rule, span) for rule in rules for span in rule.ports if isinstance(span, Span)]
+    for rule, span in found[:MAX_RANGES]:
+        seen = {edge.l4 for edge in rule.evidence if span.holds(edge.l4)}
+        yield f"{span}: {len(seen)} of {span.last - span.port + 1} ports were seen"
+    if len(found) > MAX_RANGES:
+        yield f"{_count(len(found) - MAX_RANGES, 'range')} more"
 
 
 def details(draft: PolicyDraft) -> list[str]:

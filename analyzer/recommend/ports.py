@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -35,6 +36,7 @@ _PURPOSES = {Purpose.TRAFFIC: 0, Purpose.DNS: 1, Purpose.DNS_NAMES: 1}
 
 _Place = tuple[SubjectKey, Direction, Purpose]
 _Ports = L4 | Span
+_BEYOND = 65536
 
 
 def ports(draft: Draft) -> Draft:
@@ -61,7 +63,8 @@ def _written(claim: Claim, draft: Draft) -> _Ports:
     if claim.purpose is not Purpose.TRAFFIC:
         return claim.l4
     spans = draft.ranges.get((claim.subject, claim.direction, claim.peer), ())
-    return next((span for span in spans if span.holds(claim.l4)), claim.l4)
+    at = bisect_right(spans, (claim.l4.protocol, claim.l4.port, _BEYOND))
+    return spans[at - 1] if at and spans[at - 1].holds(claim.l4) else claim.l4
 
 
 def _lists(l4s: Collection[_Ports]) -> Iterator[tuple[_Ports, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -49,6 +50,9 @@ HEAVY = 20
 """A port with more than so many times the events of the usual one is a service of its own."""
 GAP = 16
 """Announced ports that lie further apart than so many times the usual distance are no neighbours."""
+
+NAMED = 3
+"""Ranges of one peer that a note names."""
 
 
 class _Announcer(NamedTuple):
@@ -101,7 +105,7 @@ def ranges(draft: Draft) -> Draft:
         if len(ports) < least:
             continue
         group = _Group(ports, protocol, announcers[place], cuts[place[:2]], both_ways)
-        spans = list(group.spans(least))
+        spans = group.spans(least)
         found[place].extend(spans)
         notes.extend(group.notes(place, spans, least))
     kept = {place: tuple(sorted(spans)) for place, spans in found.items() if spans}
@@ -183,6 +187,7 @@ class _Group:
         both_ways: _BothWays,
     ) -> None:
         self._ports, self._protocol = ports, protocol
+        self._sorted = sorted(ports)
         self._announcers = sorted(l4 for l4 in announcers if protocol in ANNOUNCERS[l4].protocols)
         self._cuts = sorted(l4.port for l4 in cuts if l4.protocol is protocol)
         light = _light({port: edges for port, edges in ports.items() if port >= PRIVILEGED and port not in SERVICES})
@@ -197,29 +202,30 @@ class _Group:
         }
         self._others = light - self._guessed - self._announced - self._doubtful
 
-    def spans(self, least: int) -> Iterator[Span]:
+    def spans(self, least: int) -> list[Span]:
         """The ranges, from the lowest to the highest port that was seen of each."""
-        cuts = self._cuts
-        for seen, runs in ((self._announced, near), (self._others, dense)):
-            found = [run for part in _parts(seen, cuts) for run in runs(part, least)]
-            yield from (Span(self._protocol, run[0], run[-1]) for run in found)
-            cuts = [*cuts, *(port for run in found for port in range(run[0], run[-1] + 1))]
+        announced = [self._span(run) for part in _parts(self._announced, self._cuts) for run in near(part, least)]
+        others = self._others.difference(*map(self._seen, announced))
+        parts = _parts(others, [*self._cuts, *(span.port for span in announced)])
+        return [*announced, *(self._span(run) for part in parts for run in dense(part, least))]
+
+    def _span(self, run: Sequence[int]) -> Span:
+        return Span(self._protocol, run[0], run[-1])
+
+    def _seen(self, span: Span) -> Sequence[int]:
+        return self._sorted[bisect_left(self._sorted, span.port) : bisect_right(self._sorted, span.last)]
 
     def notes(self, place: Place, spans: Sequence[Span], least: int) -> Iterator[Note]:
         """What the ranges stand for, and why so many ephemeral ports are none."""
         subject, direction, peer = place
         ends = f"{direction.name.lower()} {'from' if direction is Direction.INGRESS else 'to'} {_called(peer)}"
-        for span in spans:
-            seen = sum(span.port <= port <= span.last for port in self._ports)
-            unseen = span.last - span.port + 1 - seen
-            why = _SIDE_BY_SIDE
-            if span.port in self._announced:
-                listed = ", ".join(f"{ANNOUNCERS[l4].name} ({l4})" for l4 in self._announcers)
-                why = f"{listed} at the same server hands such ports out"
-            text = f"{ends}: {span} stands for {seen} ports that were seen, and {unseen} that were not; {why}"
-            yield Note(Topic.RANGE, str(subject), text)
-        held = [port for port in self._ports if any(span.port <= port <= span.last for span in spans)]
-        left = {port for port in self._ports if port >= EPHEMERAL}.difference(held)
+        listed = ", ".join(f"{ANNOUNCERS[l4].name} ({l4})" for l4 in self._announcers)
+        reasons = {True: f"{listed} at the same server hands such ports out", False: _SIDE_BY_SIDE}
+        for announced, why in reasons.items():
+            own = [span for span in spans if (span.port in self._announced) is announced]
+            if own:
+                yield Note(Topic.RANGE, str(subject), f"{ends}: {self._stands_for(own)}; {why}")
+        left = {port for port in self._ports if port >= EPHEMERAL}.difference(*map(self._seen, spans))
         if len(left) >= least:
             because = next(
                 (text for ports, text in ((self._guessed, _GUESSED), (self._doubtful, _BOTH_WAYS)) if ports & left),
@@ -227,6 +233,14 @@ class _Group:
             )
             told = f"{len(left)} ports between {min(left)} and {max(left)}/{self._protocol} are listed one by one"
             yield Note(Topic.RANGE, str(subject), f"{ends}: {told}, not as a range: {because}")
+
+    def _stands_for(self, spans: Sequence[Span]) -> str:
+        seen = sum(len(self._seen(span)) for span in spans)
+        unseen = sum(span.last - span.port + 1 for span in spans) - seen
+        more = f" and {len(spans) - NAMED} more" if len(spans) > NAMED else ""
+        verb = "stands" if len(spans) == 1 else "stand"
+        listed = ", ".join(map(str, spans[:NAMED]))
+        return f"{listed}{more} {verb} for {seen} ports that were seen, and {unseen} that were not"
 
 
 def _light(ports: Mapping[int, Sequence[Edge]]) -> set[int]:

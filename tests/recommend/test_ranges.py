@@ -212,6 +212,15 @@ def test_the_document_says_how_much_of_a_range_was_seen() -> None:
     assert "egress: 30000-30060/TCP: 8 of 61 ports were seen" in dump(made(used([21, *DATA])).manifests())
 
 
+def test_many_ranges_are_told_in_one_sentence() -> None:
+    blocks = [port for start in range(10_000, 20_000, 1000) for port in range(start, start + 8)]
+    proposal = made(used(blocks))
+    assert len(ports(proposal)) == 10
+    listed = "10000-10007/TCP, 11000-11007/TCP, 12000-12007/TCP and 7 more stand for 80 ports that were seen, and 0 that were not"
+    assert [listed in text for text in told(proposal)] == [True, True]
+    assert "egress: 5 ranges more" in dump(proposal.manifests())
+
+
 PORTS = st.one_of(
     st.sampled_from([21, 80, 1023, 1024, 5432, 8080]),
     st.integers(7000, 7030),
