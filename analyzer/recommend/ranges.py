@@ -13,7 +13,9 @@ from typing import NamedTuple
 from analyzer.connection import EPHEMERAL
 from analyzer.model.edge import Edge, Endpoint
 from analyzer.model.flow import Direction
+from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4, Protocol
+from analyzer.model.labels import Labels
 from analyzer.recommend.draft import (
     L7,
     CidrPeer,
@@ -78,6 +80,10 @@ ANNOUNCERS: Mapping[L4, _Announcer] = {
     L4(Protocol.TCP, 5061): _SIP,
 }
 
+_WORLD = EntityPeer(Entity.WORLD)
+_OUTSIDE = Endpoint(Labels.of([]))
+_BEYOND = 65536
+
 _SIDE_BY_SIDE = "at least every second port of it was seen"
 _GUESSED = "which side is the client was only guessed, from these numbers"
 _BOTH_WAYS = "the other side opens connections too, so that these may be its clients' own ports"
@@ -92,6 +98,9 @@ def ranges(draft: Draft) -> Draft:
     those of `SERVICES`, ports with far more events than the rest, without an answer, or known by a guess only; and, without an
     announcement, ephemeral ports between peers that connect both ways. A range never holds a port that has a rule on layer 7,
     since a plain rule on the same port would undo that.
+
+    The outside clients of a workload are judged together: each call of a media server has its own client. Where one of them is the
+    entity world, the range is for the world, as a port would be.
     """
     if not draft.options.range_ports:
         return draft
@@ -108,8 +117,30 @@ def ranges(draft: Draft) -> Draft:
         spans = group.spans(least)
         found[place].extend(spans)
         notes.extend(group.notes(place, spans, least))
-    kept = {place: tuple(sorted(spans)) for place, spans in found.items() if spans}
-    return replace(draft, ranges=kept, notes=(*draft.notes, *notes))
+    for spans in found.values():
+        spans.sort()
+    public = {
+        (claim.subject, claim.direction, span)
+        for claim in draft.claims
+        if claim.peer == _WORLD and (span := _holding(found, claim))
+    }
+    claims: list[Claim] = []
+    kept: dict[Place, tuple[Span, ...]] = {}
+    for claim in draft.claims:
+        world = claim._replace(peer=_WORLD, fallback=None)
+        if isinstance(claim.peer, CidrPeer | NamePeer) and (*claim[:2], _holding(found, world)) in public:
+            claim = world
+        claims.append(claim)
+        if spans := found.get(_place(claim), []):
+            kept[claim.subject, claim.direction, claim.peer] = tuple(spans)
+    return replace(draft, claims=tuple(claims), ranges=kept, notes=(*draft.notes, *notes))
+
+
+def _holding(found: Mapping[Place, Sequence[Span]], claim: Claim) -> Span | None:
+    """The range, of those found for the claim's peer, that its port lies in."""
+    spans = found.get(_place(claim), ()) if claim.purpose is Purpose.TRAFFIC else ()
+    at = bisect_right(spans, (claim.l4.protocol, claim.l4.port, _BEYOND))
+    return spans[at - 1] if at and spans[at - 1].holds(claim.l4) else None
 
 
 def _groups(draft: Draft) -> dict[tuple[Place, Protocol], dict[int, list[Edge]]]:
@@ -121,7 +152,8 @@ def _groups(draft: Draft) -> dict[tuple[Place, Protocol], dict[int, list[Edge]]]
 
 
 def _place(claim: Claim) -> Place:
-    return claim.subject, claim.direction, claim.peer
+    outside = claim.direction is Direction.INGRESS and isinstance(claim.peer, CidrPeer)
+    return claim.subject, claim.direction, _WORLD if outside else claim.peer
 
 
 def _announcers(draft: Draft) -> dict[Place, dict[L4, set[Endpoint]]]:
@@ -163,16 +195,22 @@ class _BothWays:
         assert isinstance(edge, Edge)
         if self._ends is None:
             self._ends = set(self._found())
-        return (edge.destination, edge.source, edge.l4.protocol) in self._ends
+        source, destination, protocol = _ends(edge)
+        return (destination, source, protocol) in self._ends
 
     def _found(self) -> Iterator[_Ends]:
-        for edge in self._draft.edges:
-            yield edge.source, edge.destination, edge.l4.protocol
+        yield from map(_ends, self._draft.edges)
         for refusal in self._draft.refused:
             if refusal.reason is Reason.UNDIRECTED:
-                source, destination, protocol = refusal.edge.source, refusal.edge.destination, refusal.edge.l4.protocol
+                source, destination, protocol = _ends(refusal.edge)
                 yield source, destination, protocol
                 yield destination, source, protocol
+
+
+def _ends(edge: Edge) -> _Ends:
+    """Client, server and protocol. All that is outside is one: its addresses may be truncated in one direction only."""
+    source, destination = (_OUTSIDE if end.address else end for end in (edge.source, edge.destination))
+    return source, destination, edge.l4.protocol
 
 
 class _Group:
@@ -257,7 +295,7 @@ def _called(peer: Peer) -> str:
         case EndpointPeer(subject=subject):
             return str(subject) if subject.name else subject.namespace
         case EntityPeer(entity=entity):
-            return entity.value
+            return "outside" if peer == _WORLD else entity.value
         case NamePeer(name=name):
             return name
         case CidrPeer(cidr=cidr):

@@ -18,7 +18,7 @@ from analyzer.model.inventory import Inventory
 from analyzer.model.l4 import L4, Protocol
 from analyzer.policy import parse
 from analyzer.recommend import L7, Options, Proposal, Settings, Topic, recommend
-from analyzer.recommend.draft import Span
+from analyzer.recommend.draft import CidrPeer, Span
 from analyzer.recommend.knp import network_policies
 from analyzer.recommend.ranges import dense, near
 from analyzer.verify import check_proposal
@@ -154,6 +154,41 @@ def test_peers_are_judged_one_by_one() -> None:
     assert not any("-" in each for each in ports(proposal))
 
 
+CALLS = [(outside(f"198.51.100.{n}"), 10_000 + 2 * n) for n in range(12)]
+
+
+def test_outside_clients_are_judged_together() -> None:
+    """A media server: each call has a port and, as far as rules know, a client of its own."""
+    seen = [edge(client, REDIS, f"{port}/UDP") for client, port in CALLS]
+    proposal = made(seen)
+    (document,) = proposal.documents()
+    (rule,) = document["spec"]["ingress"]
+    assert rule["toPorts"] == [{"ports": [{"port": "10000", "protocol": "UDP", "endPort": 10_022}]}]
+    assert len(rule["fromCIDR"]) == 12
+    assert "ingress from outside: 10000-10022/UDP stands for 12 ports" in told(proposal)[0]
+    assert ports(made([each for each in seen if each.l4.port < 10_014]), "redis", "ingress") == singles(
+        range(10_000, 10_014, 2), "UDP"
+    )
+
+
+def test_a_range_is_for_the_world_where_one_of_its_ports_is() -> None:
+    seen = [edge(client, REDIS, f"{port}/UDP") for client, port in CALLS]
+    elsewhere = edge(CALLS[0][0], REDIS, "443/TCP")
+    (document,) = made([*seen, elsewhere, edge(outside("unknown"), REDIS, "10003/UDP")]).documents()
+    world, address = sorted(document["spec"]["ingress"], key=str, reverse=True)
+    assert world["fromEntities"] == ["world"]
+    assert world["toPorts"][0]["ports"] == [{"port": "10000", "protocol": "UDP", "endPort": 10_022}]
+    assert address["fromCIDR"] == ["198.51.100.0/32"]
+    assert address["toPorts"][0]["ports"] == [{"port": "443", "protocol": "TCP"}]
+
+
+def test_replies_from_outside_are_no_range_even_if_addresses_were_truncated() -> None:
+    replies = [edge(outside(f"198.51.100.{n}"), CART, f"{40_000 + n}/TCP") for n in range(20)]
+    assert ports(made(replies), "cart", "ingress") == ["40000-40019/TCP"], "nothing speaks against it"
+    asked = edge(CART, outside("198.51.100.0/24"), "443/TCP")
+    assert sorted(ports(made([*replies, asked]), "cart", "ingress")) == singles(range(40_000, 40_020))
+
+
 def test_a_port_with_requests_is_never_in_a_range() -> None:
     seen = used([7011, *range(7002, 7011), *range(7012, 7021)])
     web = next(each for each in seen if each.l4.port == 7011)
@@ -241,6 +276,10 @@ def conversations(draw: st.DrawFn) -> list[Edge]:
     for port in draw(st.sets(PORTS, max_size=10)):
         each = edge(REDIS, CART, f"{port}/TCP")
         found[each.key] = each
+    for client in ("198.51.100.7", "203.0.113.9", "203.0.113.0/24", "unknown"):
+        for port in draw(st.sets(PORTS, max_size=8)):
+            each = edge(outside(client), CART, f"{port}/UDP")
+            found[each.key] = each
     return list(found.values())
 
 
@@ -254,12 +293,17 @@ def test_laws(seen: list[Edge], least: int, rng: random.Random) -> None:
         assert allows(documents, each.source, "egress", each.destination, each.l4)
     for policy in proposal.policies:
         for rule in policy.rules:
+            peers = [each for each in policy.section(rule.direction) if type(each.peers[0]) is type(rule.peers[0])]
             used_here = {edge.l4 for edge in rule.evidence}
+            used_beside = {edge.l4 for each in peers for edge in each.evidence}
             for span in rule.ports:
                 if not isinstance(span, Span):
                     assert span in used_here
                     continue
-                within = [l4.port for l4 in used_here if span.holds(l4)]
+                assert any(map(span.holds, used_here))
+                within = [
+                    l4.port for l4 in (used_beside if type(rule.peers[0]) is CidrPeer else used_here) if span.holds(l4)
+                ]
                 assert least
                 assert min(within) == span.port >= 1024
                 assert max(within) == span.last
