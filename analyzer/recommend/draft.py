@@ -270,6 +270,7 @@ class Reason(StrEnum):
     BAD_ADDRESS = "the outside peer's address is no IP address"
     CLUSTER_ALIEN = "the workload's own cluster was not observed"
     UNSELECTABLE = "no stable labels select the workload"
+    CLOSED = "existing policies deny it at an end that no policy was asked for"
     REQUESTS_REFUSED = "the L7 proxy refused all requests"
     DIRECT_INTERNET = "it comes from the internet directly and not through a gateway"
 
@@ -333,7 +334,7 @@ class Draft:
     ranges: Mapping[tuple[SubjectKey, Direction, Peer], tuple[Span, ...]] = field(
         default_factory=lambda: MappingProxyType({})
     )
-    """The ranges that stand for single ports."""
+    """The ranges that stand for single ports, sorted; none overlaps another."""
     rules: tuple[RuleDraft, ...] = ()
     policies: tuple[PolicyDraft, ...] = ()
     visibility: tuple[PolicyDraft, ...] = ()

@@ -42,7 +42,7 @@ from analyzer.recommend.draft import (
     Topic,
 )
 
-__all__ = ["missing"]
+__all__ = ["Asked", "missing"]
 
 _SIDES = {Direction.INGRESS: Side.DESTINATION, Direction.EGRESS: Side.SOURCE}
 _Place = tuple[SubjectKey, Direction]
@@ -64,7 +64,7 @@ def missing(draft: Draft) -> Draft:
     """
     if not draft.options.existing:
         return draft
-    asked = _Asked(draft)
+    asked = Asked(draft, draft.options.existing)
     answers = [asked.answer(claim) for claim in draft.claims]
     by_place: dict[_Place, list[_Answer]] = defaultdict(list)
     for claim, answer in zip(draft.claims, answers, strict=True):
@@ -102,13 +102,13 @@ def _note(place: _Place, names: Iterable[str], *, more: bool) -> Note:
     return Note(Topic.EXISTING, str(subject), text)
 
 
-class _Asked:
+class Asked:
     """The existing policies, asked about claims."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, existing: Iterable[Policy]) -> None:
         self._draft = draft
         self._policies: dict[str, list[Policy]] = defaultdict(list)
-        for policy in draft.options.existing:
+        for policy in existing:
             self._policies[policy.ref.namespace].append(policy)
         self._compiled: dict[str, PolicySet] = {}
         self._members: dict[tuple[str, ...], list[SubjectKey]] = defaultdict(list)
@@ -134,6 +134,13 @@ class _Asked:
             whole = whole and bool(rules) and _passes(answer, claim)
         enforced = all(answer.selected_by for answer in answers) and bool(answers)
         return _Answer(frozenset(allowing) if whole else frozenset(), enforced=enforced)
+
+    def closing(self, claim: Claim) -> str:
+        """The policies that close what a claim stands for, or some of it; empty if all of it passes."""
+        for answer in self._ask(claim):
+            if answer.outcome is Outcome.DENIED:
+                return ", ".join(sorted(map(str, answer.selected_by)))
+        return ""
 
     def _in(self, namespace: str) -> PolicySet:
         """The policies that can select pods of a namespace: its own and the clusterwide ones."""

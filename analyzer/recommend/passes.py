@@ -9,6 +9,7 @@ from analyzer.recommend.advice import advice
 from analyzer.recommend.cidrs import aggregated, worldly
 from analyzer.recommend.dns import dns
 from analyzer.recommend.draft import Draft
+from analyzer.recommend.elsewhere import elsewhere
 from analyzer.recommend.granularity import coarser
 from analyzer.recommend.http import http
 from analyzer.recommend.internet import internet
@@ -36,6 +37,7 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     coarser,  # claims -> on namespaces, or on every port, where it is asked for
     worldly,  # again: without ports, more of them are on the same
     missing,  # claims -> those that existing policies do not allow
+    elsewhere,  # what existing policies deny where none is asked for
     aggregated,  # very many addresses -> few prefixes
     ranges,  # many ports of one peer -> port ranges, where there is evidence for one
     ports,  # claims -> rules

@@ -7,12 +7,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analyzer.inventories import from_edges
 from analyzer.model.edge import Edge
 from analyzer.model.flow import Direction
 from analyzer.model.inventory import AgentOptions, Inventory
 from analyzer.policy import parse
-from analyzer.recommend import Options, Proposal, Reason, Topic, recommend
+from analyzer.recommend import Options, Proposal, Reason, Settings, Topic, recommend
 from analyzer.simulate import Result, simulate
+from analyzer.verify import check_proposal
 from tests.recommend.build import CART, DNS, REDIS, edge, lookup, outside, pod
 from tests.recommend.test_laws import INVENTORY, PODS, edges
 
@@ -174,3 +176,32 @@ def test_the_resolver_that_is_allowed_already_is_not_proposed_again() -> None:
     made = beside([edge(CART, DNS, "53/UDP"), edge(CART, REDIS, "6379/TCP")], existing)
     (cart,) = [each["spec"] for each in made.documents() if each["metadata"]["name"] == "cart"]
     assert len(cart["egress"]) == 1
+
+
+CLOSED = {
+    "apiVersion": "cilium.io/v2",
+    "kind": "CiliumClusterwideNetworkPolicy",
+    "metadata": {"name": "deny-all"},
+    "spec": {"endpointSelector": {}, "ingress": [{}]},
+}
+
+
+def test_what_existing_policies_close_where_none_is_asked_for_is_refused_and_nothing_else_is() -> None:
+    seen = [edge(CART, DNS, "53/UDP"), edge(CART, REDIS, "6379/TCP")]
+    made = beside(seen, CLOSED)
+    assert [(each.edge.destination, each.direction, each.reason) for each in made.refused] == [
+        (DNS, Direction.INGRESS, Reason.CLOSED)
+    ]
+    assert (
+        "kube-system/kube-dns is left alone, and CiliumClusterwideNetworkPolicy deny-all closes it"
+        in made.refused[0].detail
+    )
+    assert check_proposal(made, seen, from_edges(seen), (parse(CLOSED),)).passed
+
+
+def test_a_direction_that_was_left_out_counts_as_left_alone() -> None:
+    seen = [edge(CART, REDIS, "6379/TCP")]
+    only = Settings(directions=frozenset({Direction.EGRESS}))
+    made = recommend(seen, None, Options(only, existing=(parse(CLOSED),)))
+    assert [(each.direction, each.reason) for each in made.refused] == [(Direction.INGRESS, Reason.CLOSED)]
+    assert recommend(seen, None, Options(only)).refused == ()
