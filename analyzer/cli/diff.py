@@ -108,8 +108,8 @@ def advise(diff: Diff, proposed: Policies, known: Inventory) -> Advices:
 
 def trusted(edges: Sequence[Edge], outcomes: Outcomes, before: Policies | None) -> list[Section]:
     """How often the engine, asked about today's policies, says what the cluster did."""
-    from analyzer.report.verify import calibration_section
-    from analyzer.verify import calibrate
+    from analyzer.calibrate import calibrate
+    from analyzer.report.calibrate import calibration_section
 
     return [] if before is None else [calibration_section(calibrate(edges, outcomes, before.policies))]
 
