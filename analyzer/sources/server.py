@@ -32,6 +32,8 @@ _MILLISECONDS = 1000
 _LARGEST = 64 << 20
 """Bytes of a message that are still taken. gRPC's own bound of 4 MiB would end a stream at one flow with a huge URL in it,
 and again after every reconnect; as for lines of files, what is over this bound is nobody's honest record."""
+_AHEAD = 4 << 20
+"""Bytes that the server may send before they are read, so that nothing stands still while messages gather."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ def open_channel(options: ServerOptions) -> grpc.Channel:
         ("grpc.min_reconnect_backoff_ms", int(options.timeout * _MILLISECONDS)),
         ("grpc.enable_retries", 0),
         ("grpc.max_receive_message_length", _LARGEST),
+        ("grpc.http2.lookahead_bytes", _AHEAD),
         # Channels do not share connections, so that a new one reads renewed certificates.
         ("grpc.use_local_subchannel_pool", 1),
     ]

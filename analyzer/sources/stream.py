@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,11 @@ _CHUNK = 1024
 _CHUNK_BYTES = 1 << 20
 _MOST_CHUNKS = 4
 """Chunks that may wait for the consumer; then the reader stops reading, and HTTP/2 makes the server wait."""
+_BURST = 32
+"""Messages after which the reader looks whether they were there already or had to be waited for, each by itself."""
+_NAP, _LONGEST_NAP = 4.0, 0.02
+"""Having waited, it sleeps so many times as long, in seconds at most, and finds as many messages in one go: waking up for each
+costs several times what reading it does, on the server's side too. Flow control must allow for what gathers meanwhile."""
 _GRACE = 2.0
 """Seconds to wait for the thread of a cancelled call; it is a daemon."""
 
@@ -61,12 +67,17 @@ class MessageStream:
 
     def _read(self) -> None:
         try:
+            messages, burst, pause = self._messages, 0, _Pause()
             for message in self._call:
-                self._messages.append(message)
+                messages.append(message)
                 self._bytes_read += len(message)
-                if len(self._messages) >= _CHUNK or self._backlog() >= _CHUNK_BYTES:
+                if len(messages) >= _CHUNK or self._backlog() >= _CHUNK_BYTES:
                     self._wake.set()
                     self._wait_for_room()
+                burst += 1
+                if burst == _BURST:
+                    burst = 0
+                    pause.take()
         except grpc.RpcError as error:
             self.error = error
         finally:
@@ -82,3 +93,18 @@ class MessageStream:
             if len(self._messages) < _CHUNK * _MOST_CHUNKS and self._backlog() < _CHUNK_BYTES * _MOST_CHUNKS:
                 return
             self._room.wait()
+
+
+class _Pause:
+    """Lets messages gather if the thread has mostly waited for them."""
+
+    def __init__(self) -> None:
+        self._clock, self._busy = time.monotonic(), time.thread_time()
+
+    def take(self) -> None:
+        """Sleep, if more than half of the time since the last call was spent waiting."""
+        busy = time.thread_time() - self._busy
+        waited = time.monotonic() - self._clock - busy
+        if waited > busy:
+            time.sleep(min(waited * _NAP, _LONGEST_NAP))
+        self._clock, self._busy = time.monotonic(), time.thread_time()
