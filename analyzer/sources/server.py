@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import os
 import ssl
 from dataclasses import dataclass, field
@@ -15,9 +16,22 @@ from analyzer.sources.probe import Endpoint, served_certificate
 # gRPC's core logs every failed handshake to stderr; what went wrong is told in words by `probe` and `relay`. It reads this
 # when it is first imported, so everything else here takes `grpc` from this module.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+_OWN_POLLING = ((1, 80), (1, 85))
+"""The first and last release that hand every message from thread to thread ("event engine") unless told not to. Earlier ones
+let the thread that waits for a message read it, at half the cost; later ones may not know the switch, and would say so."""
 
-import grpc
-import grpc.experimental
+
+def _read_by_who_waits() -> None:
+    first, last = _OWN_POLLING
+    major, minor, *_ = importlib.metadata.version("grpcio").split(".")
+    if major.isdigit() and minor.isdigit() and first <= (int(major), int(minor)) <= last:
+        os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client")
+
+
+_read_by_who_waits()
+
+import grpc  # noqa: E402 - it reads the environment when imported
+import grpc.experimental  # noqa: E402
 
 __all__ = ["DEFAULT_PORT", "DEFAULT_SERVER", "ServerOptions", "grpc", "open_channel"]
 
