@@ -109,6 +109,7 @@ def command(
         zone_names=shape.zone_names,
         named_ports=shape.named_ports,
         max_cidrs=shape.max_cidrs,
+        range_ports=shape.range_ports,
         existing=existing_policies(shape, inputs.cluster_options(), known.options),
     )
     options = detail.options(options)

@@ -36,6 +36,7 @@ class Shape:
     l7: frozenset[L7]
     zone_names: int
     max_cidrs: int
+    range_ports: int
     named_ports: bool
     visibility: bool
     dialect: str
@@ -69,6 +70,10 @@ _OPTIONS = (
     click.option(
         "--max-cidrs", type=click.IntRange(min=1), default=32, show_default=True, metavar="N", panel=OUTPUT,
         help="Aggregate more than N outside addresses on one port; internet clients become the entity world.",
+    ),
+    click.option(
+        "--range-ports", type=click.IntRange(min=0), default=8, show_default=True, metavar="N", panel=OUTPUT,
+        help="Write a port range instead of N or more ports of one peer, where there is evidence for one; 0 for never.",
     ),
     click.option(
         "--named-ports", is_flag=True, panel=OUTPUT,

@@ -174,3 +174,12 @@ def test_a_kustomization_needs_a_folder(flows: Path) -> None:
     assert "--output-dir" in run("recommend", flows, "--kustomize", code=2).stderr
     result = run("recommend", flows, "-d", "out", "--kustomize")
     assert "kubectl apply --dry-run=server -k out" in result.stderr
+
+
+def test_how_many_ports_make_a_range_can_be_said(tmp_path: Path) -> None:
+    ports = [21, *range(30000, 30030, 3)]
+    seen = [exported("web", "cart", port, reply=reply) for port in ports for reply in (False, True)]
+    flows = write_lines(tmp_path / "flows.json", seen)
+    assert "endPort: 30027" in run("recommend", flows).stdout
+    for least in (0, 11):
+        assert "endPort" not in run("recommend", flows, "--range-ports", least).stdout
