@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -53,7 +53,7 @@ class Caution(NamedTuple):
     text: str
 
 
-def cautions(draft: Draft, roles: Roles, wishes: Wishes, cluster: str, system: Collection[str]) -> tuple[Caution, ...]:
+def cautions(draft: Draft, roles: Roles, wishes: Wishes, cluster: str, system: frozenset[str]) -> tuple[Caution, ...]:
     """All cautions about one cluster, by topic. What system namespaces do is told where it comes from outside, only."""
     found = [
         *_direct(roles, wishes, system),
@@ -67,7 +67,7 @@ def cautions(draft: Draft, roles: Roles, wishes: Wishes, cluster: str, system: C
     return tuple(sorted(found, key=lambda each: (order[each.topic], each.where, each.text)))
 
 
-def _direct(roles: Roles, wishes: Wishes, system: Collection[str]) -> Iterator[Caution]:
+def _direct(roles: Roles, wishes: Wishes, system: frozenset[str]) -> Iterator[Caution]:
     for key, l4s in roles.direct.items():
         ports = ", ".join(map(str, l4s[:5])) + (", ..." if len(l4s) > 5 else "")
         if is_system(key.namespace, system):
@@ -100,7 +100,7 @@ def _metadata(draft: Draft, cluster: str) -> Iterator[Caution]:
         yield Caution(Topic.METADATA, name, f"{address} ({METADATA[address]}): {', '.join(sorted(states))}")
 
 
-def _api_server(draft: Draft, cluster: str, system: Collection[str]) -> Iterator[Caution]:
+def _api_server(draft: Draft, cluster: str, system: frozenset[str]) -> Iterator[Caution]:
     users: dict[SubjectKey, int] = defaultdict(int)
     for claim in draft.claims:
         if claim.direction is Direction.EGRESS and claim.peer == EntityPeer(Entity.KUBE_APISERVER):

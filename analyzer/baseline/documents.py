@@ -41,7 +41,7 @@ _KNOWN = (
 """Names below the prefixes of system namespaces, since a selector knows no prefixes."""
 
 
-def system_names(patterns: Collection[str], seen: Collection[str]) -> tuple[str, ...]:
+def system_names(patterns: frozenset[str], seen: Collection[str]) -> tuple[str, ...]:
     """The system namespaces by their full names: those that were seen, those that people named, and the ones of every cluster.
 
     Where nobody said which namespaces there are, the well-known ones are among them: one without traffic is not seen.

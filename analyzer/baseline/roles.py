@@ -108,11 +108,10 @@ def observed(edges: Sequence[Edge], inventory: Inventory) -> Draft:
     return draft
 
 
-def roles_in(draft: Draft, cluster: str, wishes: Wishes, system: Iterable[str]) -> Roles:
+def roles_in(draft: Draft, cluster: str, wishes: Wishes, system: frozenset[str]) -> Roles:
     """The roles in one cluster. Workloads of `system` namespaces are recognised as all others are."""
     own = replace(draft, claims=tuple(claim for claim in draft.claims if claim.subject.cluster == cluster))
-    patterns = frozenset(system)
-    served = tuple(_served(own, patterns))
+    served = tuple(_served(own, system))
     doors = _doors(own.claims)
     is_gateway = _chosen(draft, wishes.gateways, GATEWAYS)
     is_monitoring = _chosen(draft, wishes.monitoring, MONITORING)
@@ -132,7 +131,7 @@ def roles_in(draft: Draft, cluster: str, wishes: Wishes, system: Iterable[str]) 
         MappingProxyType({key: l4s for key, l4s in doors.items() if is_gateway(key)}),
         MappingProxyType({key: l4s for key, l4s in doors.items() if not is_gateway(key)}),
         MappingProxyType(
-            {key: n for key, n in many.items() if key not in watching and not is_system(key.namespace, patterns)}
+            {key: n for key, n in many.items() if key not in watching and not is_system(key.namespace, system)}
         ),
         tuple(
             sorted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from functools import lru_cache
 
 __all__ = ["SYSTEM_NAMESPACES", "is_system"]
 
@@ -16,7 +16,8 @@ SYSTEM_NAMESPACES = frozenset(
 distributions bring along. A star at the end stands for any rest."""
 
 
-def is_system(namespace: str, system: Collection[str]) -> bool:
+@lru_cache(maxsize=65_536)
+def is_system(namespace: str, system: frozenset[str]) -> bool:
     """Whether one of the names or prefixes in `system` is the namespace's."""
     return namespace in system or any(
         namespace.startswith(each[:-1]) for each in system if each.endswith("*") and len(each) > 1

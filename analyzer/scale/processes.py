@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Sequence
@@ -60,7 +61,7 @@ class Processes:
         workers = max(1, min(self._jobs, len(paths)))
         # Filters hold functions, which cannot be sent; their raw form can.
         asked = None if keep is None else (*keep.pushdown(), keep.since, keep.until)
-        begin = (workers, self._context, _begin, (self._stop,))
+        begin = (workers, self._context, _begin, (self._stop, gc.get_threshold()))
         with ProcessPoolExecutor(*begin) as pool:
             waiting: list[Future[Part]] = [pool.submit(_read, path, asked) for path in paths]
             try:
@@ -81,9 +82,10 @@ _stop: Event
 """Of the process that reads: whether to end."""
 
 
-def _begin(stop: Event) -> None:
+def _begin(stop: Event, threshold: tuple[int, int, int]) -> None:
     global _stop
     _stop = stop
+    gc.set_threshold(*threshold)
     # Ctrl-C reaches the whole group; how to end is for the parent to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 
+from analyzer.cli.main import collect_rarely
 from tests.benchmarks.measure import QUICK
 
 # Each module has `run()`, which prints its figures, and says in its docstring what they are.
@@ -15,6 +16,7 @@ LONG = ("soak",)
 
 
 def main(arguments: list[str]) -> int:
+    collect_rarely()  # as the command line does
     names = [argument for argument in arguments if argument != "--quick"]
     if len(names) < len(arguments):
         os.environ[QUICK] = "1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import time
@@ -47,7 +48,10 @@ def _memory(name: str) -> int:
     return 0
 
 
-def _child(pipe: Connection, work: Callable[..., object], args: tuple[object, ...]) -> None:
+def _child(
+    pipe: Connection, work: Callable[..., object], args: tuple[object, ...], threshold: tuple[int, int, int]
+) -> None:
+    gc.set_threshold(*threshold)
     before = _memory("VmRSS")
     start = time.process_time()
     value = work(*args)
@@ -59,7 +63,7 @@ def in_child(work: Callable[..., object], *args: object) -> Measured:
     """Run ``work(*args)`` in a fresh process, so that its peak memory is its own."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, work, args))
+    process = context.Process(target=_child, args=(sender, work, args, gc.get_threshold()))
     process.start()
     sender.close()
     try:

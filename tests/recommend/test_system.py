@@ -24,7 +24,7 @@ def test_the_table(namespace: str, expected: bool) -> None:
 
 
 def test_a_star_alone_is_no_prefix() -> None:
-    assert not is_system("shop", {"*"})
+    assert not is_system("shop", frozenset({"*"}))
 
 
 def test_system_namespaces_get_no_policy_and_stay_peers() -> None:
