@@ -1,4 +1,4 @@
-"""Verifying: recommendations are sound and minimal by the engine; what is neither is caught; calibration counts verdicts."""
+"""Verifying: recommendations are sound and minimal by the engine; what is neither is caught, and what is half-open is named."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from hypothesis import given, settings
 
 from analyzer.inventories import from_edges, merged
 from analyzer.model.edge import Edge, Status
-from analyzer.model.inventory import AgentOptions
-from analyzer.recommend import recommend
+from analyzer.model.flow import Direction
+from analyzer.model.inventory import AgentOptions, Inventory, InventoryEndpoint, ServiceInfo
+from analyzer.model.l4 import L4
+from analyzer.policy import parse
+from analyzer.recommend import Options, recommend
+from analyzer.simulate import Result
 from analyzer.verify import check, check_proposal
 from tests.recommend.build import CART, DNS, REDIS, edge, lookup, outside, pod
 from tests.recommend.test_laws import INVENTORY, edges
@@ -59,7 +63,7 @@ def test_what_a_proposal_forgets_is_unsound_with_the_side_and_the_reason() -> No
     (unsound,) = made.unsound
     assert (unsound.edge.key, unsound.direction) == (SEEN[0].key, "ingress")
     assert "default deny" in unsound.outcome.reason
-    refused = frozenset({(SEEN[0].key, "ingress")})
+    refused = {(SEEN[0].key, "ingress"): "asked for"}
     assert check(SEEN, [wrong], INVENTORY, refused).sound
 
 
@@ -105,3 +109,96 @@ def test_a_document_that_would_be_refused_fails_the_check_and_is_named() -> None
     assert not made.passed
     assert {name for name, _ in made.invalid} == {f"{bad['metadata']['namespace']}/redis"}
     assert made.sound
+
+
+# Half-open connections.
+
+TO_REDIS = {"toEndpoints": [{"matchLabels": {"app": "redis"}}], "toPorts": ports("6379/TCP")}
+FROM_NOBODY = {**FROM_CART, "toPorts": ports("1/TCP")}
+OPEN = document("cart", "cart", egress=[TO_REDIS])
+CLOSED = document("redis", "redis", ingress=[FROM_NOBODY])
+
+
+def test_an_edge_that_one_end_alone_lets_pass_is_half_open() -> None:
+    refused = {(SEEN[0].key, "ingress"): "asked for"}
+    made = check(SEEN, [OPEN, CLOSED], INVENTORY, refused)
+    (half,) = made.half_open
+    assert made.sound
+    assert (half.edge.key, half.direction, half.sure, half.why) == (SEEN[0].key, "egress", True, "asked for")
+    assert half.open.rules == ("CiliumNetworkPolicy shop/cart egress[0]",)
+    assert half.closed.selected_by == ("CiliumNetworkPolicy shop/redis",)
+    (half,) = check(SEEN, [CLOSED], INVENTORY).half_open
+    assert (half.direction, half.why) == ("egress", "")
+    assert check(SEEN, [OPEN, document("redis", "redis", ingress=[FROM_CART])], INVENTORY).half_open == ()
+    assert check(SEEN, [document("cart", "cart", egress=[LOOKUP]), CLOSED], INVENTORY).half_open == ()
+
+
+def test_existing_policies_close_ends_too() -> None:
+    assert len(check(SEEN, [OPEN], INVENTORY, existing=[parse(CLOSED)]).half_open) == 1
+    assert check(SEEN, [OPEN], INVENTORY).half_open == ()
+
+
+def test_outside_peers_have_no_half() -> None:
+    seen = [edge(outside("198.51.100.7"), REDIS, "6379/TCP")]
+    made = check(seen, [CLOSED], INVENTORY)
+    assert (made.sound, made.half_open) == (False, ())
+
+
+def test_what_the_engine_cannot_tell_is_told_apart() -> None:
+    named = document("redis", "redis", ingress=[{**FROM_CART, "toPorts": ports("redis/TCP")}])
+    made = check(SEEN, [OPEN, named], Inventory())
+    (half,) = made.half_open
+    assert (half.sure, half.open.result, half.closed.result) == (False, Result.ALLOWED, Result.UNDECIDED)
+
+
+def test_the_ends_of_a_connection_between_clusters_are_put_together() -> None:
+    there = pod("shop", "west", app="redis")
+    seen = [edge(CART, there, "6379/TCP"), edge(there, pod("shop", "west", app="web"), "80/TCP", cluster="west")]
+    proposal = recommend(seen)
+    assert check_proposal(proposal, seen, from_edges(seen)).half_open == ()
+    without = [
+        replace(each, rules=tuple(rule for rule in each.rules if rule.direction is Direction.EGRESS))
+        for each in proposal.policies
+    ]
+    closing = parse(document("close", "redis", ingress=[FROM_NOBODY]))
+    made = check_proposal(replace(proposal, policies=tuple(without)), seen, from_edges(seen), [closing])
+    assert [(each.edge.key, each.direction) for each in made.half_open] == [(seen[0].key, "egress")]
+
+
+def test_what_a_proposal_refuses_at_one_end_is_half_open_with_its_reason() -> None:
+    seen = [edge(CART, DNS, "9153/TCP"), lookup(CART)]
+    closing = parse({
+        "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": "dns", "namespace": "kube-system"},
+        "spec": {"endpointSelector": {}, "ingress": [{"toPorts": ports("53/UDP")}]},
+    })  # fmt: skip
+    proposal = recommend(seen, None, Options(existing=(closing,)))
+    made = check_proposal(proposal, seen, from_edges(seen), (closing,))
+    (half,) = made.half_open
+    assert made.passed
+    assert (half.edge.key, half.direction) == (seen[0].key, "egress")
+    assert "kube-system/kube-dns is left alone" in half.why
+
+
+# Where all endpoints are under enforcement.
+
+
+def test_it_looks_as_closely_where_all_endpoints_are_under_enforcement() -> None:
+    always = Inventory(options=AgentOptions(enforcement="always"))
+    wrong = document("redis", "redis", ingress=[FROM_NOBODY])
+    assert [each.direction for each in check(SEEN, [wrong], always).unsound] == ["ingress"]
+    assert check(SEEN, [OPEN, document("redis", "redis", ingress=[FROM_CART])], always).sound
+
+
+# Services.
+
+
+def test_rules_for_the_backends_of_a_service_are_asked_about_the_backends() -> None:
+    service = ServiceInfo(
+        "redis", "shop", selector={"app": "redis"}, cluster_ips=("10.96.0.1",), ports=((L4.parse("80/TCP"), "6379"),)
+    )
+    known = Inventory((InventoryEndpoint("redis-1", "shop", REDIS.labels, ips=("10.0.0.7",)),), services=(service,))
+    seen = [edge(CART, outside("10.96.0.1"), "80/TCP"), edge(REDIS, CART, "80/TCP")]
+    proposal = recommend(seen, known)
+    assert any(rule.evidence == (seen[0],) for each in proposal.policies for rule in each.rules)
+    made = check_proposal(proposal, seen, merged(from_edges(seen), known))
+    assert (made.sound, made.idle) == (True, ())
