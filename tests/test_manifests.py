@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer import manifests
 from analyzer.errors import ManifestError
 from analyzer.manifests import MAX_DEPTH, Document, dump, load, parse
+from analyzer.manifests import read as manifests
 
 
 def read(text: str, path: str = "x.yaml") -> tuple[list[Document], list[str]]:

@@ -1,4 +1,4 @@
-"""Kubernetes documents: YAML and JSON files to plain values and back; the only module that knows the YAML library."""
+"""Reading Kubernetes documents: YAML and JSON files, as the API server would read them, to plain values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ import yaml
 from analyzer.errors import ManifestError
 from analyzer.model.document import Document, Lines
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "Document", "dump", "load", "parse"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "load", "parse"]
 
 MAX_BYTES = 10 * 1024 * 1024
 """Largest file that is read."""
@@ -27,8 +27,6 @@ MAX_NODES = 1_000_000
 SUFFIXES = (".yaml", ".yml", ".json")
 """What is read from a folder. A file that is named itself may have any suffix."""
 
-_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
-_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BLANK = re.compile(r"(?:\s|#[^\n]*(?:\n|$)|%[^\n]*(?:\n|$)|---(?=\s|$))*")
 
@@ -363,36 +361,3 @@ def _number(text: str) -> Any:
         number = float(text)
         return int(number) if number.is_integer() and abs(number) < 2**53 else number
     return text
-
-
-class _Dumper(yaml.CSafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _string(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
-    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
-    # Half of a surrogate pair can be neither encoded nor escaped.
-    whole = text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return dumper.represent_scalar("tag:yaml.org,2002:str", whole, style=None if plain else '"')
-
-
-_Dumper.add_representer(str, _string)
-_Dumper.add_multi_representer(str, _string)
-
-
-def dump(documents: Iterable[Mapping[str, Any] | Document]) -> str:
-    """YAML for `documents`: block style, keys in the order given, the same bytes each time, strings that Kubernetes reads back
-    as strings. A `Document` is written with its header as comments."""
-    return "---\n".join(_one(each) for each in documents)
-
-
-def _one(document: Mapping[str, Any] | Document) -> str:
-    data, header = (document.data, document.header) if isinstance(document, Document) else (dict(document), ())
-    text: str = yaml.dump(data, Dumper=_Dumper, default_flow_style=False, sort_keys=False, width=2**31 - 1)
-    return "".join(f"# {_comment(line)}".rstrip() + "\n" for line in header) + text
-
-
-def _comment(line: str) -> str:
-    """One line of visible ASCII: a comment must not end early, and YAML forbids control characters even there."""
-    return line.encode("unicode_escape").decode("ascii").replace("\\\\", "\\")
