@@ -13,6 +13,7 @@ import rich_click as click
 from analyzer.cli.detail import Detail, details_policies
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
 from analyzer.cli.platform import Platform, lays_platform
+from analyzer.cli.selfcheck import checked, with_check
 from analyzer.cli.shape import Shape, existing_policies, shaped, shapes_policies, write_changes
 from analyzer.errors import UsageError
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from analyzer.cli.reading import Found
     from analyzer.cluster import ClusterOptions
     from analyzer.model.inventory import Inventory
-    from analyzer.policy import Policy
-    from analyzer.recommend import Options, Proposal
+    from analyzer.recommend import Options
     from analyzer.recommend.prices import Budget
     from analyzer.report.model import Report
 
@@ -119,17 +119,17 @@ def command(
         show(told, priced_as(output))
         finish(found.interrupted)
         return
-    proposal = recommend(found.edges, known, options)
-    unsound = not checked(proposal, found, known, options.existing)
-    if unsound and not force:
+    proposal, documents = shaped(recommend(found.edges, known, options), shape)
+    if baseline is not None:
+        documents = [*baseline.platform, *baseline.closing, *documents]
+    check = checked(proposal, documents, found.edges, known, options.existing)
+    if not check.passed and not force:
         note(
             "Nothing was written. This is a fault of the analyzer: please report it; --force writes the policies anyway."
         )
         finish(found.interrupted, findings=True)
     laid = platform.laid(baseline, proposal, found.edges, known, options.existing)
-    proposal, documents = shaped(proposal, shape)
-    documents = [*laid.documents, *documents]
-    full = laid.told(proposal_report(proposal, found.coverage), full=True)
+    full = with_check(laid.told(proposal_report(proposal, found.coverage), full=True), check)
     if output_dir is not None or shape.dry_run:
         write_changes(output_dir, shape, documents, full)
     form = output or ("" if output_dir or shape.dry_run else "yaml")
@@ -141,7 +141,7 @@ def command(
     show(laid.told(proposal_summary(proposal, found.coverage, steps)), err=True)
     if found.interrupted:
         note("Interrupted: these policies fit only what was read until then.")
-    finish(found.interrupted, findings=unsound)
+    finish(found.interrupted, findings=not check.passed)
 
 
 def priced(found: Found, known: Inventory, options: Options, budget: Budget, *, full: bool) -> Report:
@@ -158,19 +158,6 @@ def priced_as(output: str | None) -> str:
     if output == "yaml":
         raise UsageError("a price list is no policy: -o yaml does not fit", hint="use -o table, wide, json or markdown")
     return output or "table"
-
-
-def checked(proposal: Proposal, found: Found, known: Inventory, existing: Sequence[Policy]) -> bool:
-    """Ask the engine about the proposal beside `existing`, and tell on standard error what it says. Whether it passed."""
-    from analyzer.cli.output import show
-    from analyzer.report.model import Report
-    from analyzer.report.verify import check_section, unsound_sections
-    from analyzer.verify import check_proposal
-
-    made = check_proposal(proposal, found.edges, known, existing)
-    sections = (check_section(made),) if made.passed else unsound_sections(made)
-    show(Report("check", "", sections), err=True)
-    return made.passed
 
 
 def inventory_of(found: Found, manifests: Sequence[str], cluster: ClusterOptions) -> Inventory:

@@ -183,3 +183,30 @@ def test_how_many_ports_make_a_range_can_be_said(tmp_path: Path) -> None:
     assert "endPort: 30027" in run("recommend", flows).stdout
     for least in (0, 11):
         assert "endPort" not in run("recommend", flows, "--range-ports", least).stdout
+
+
+CLOSING = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: close, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: redis}}
+  ingress: [{}]
+"""
+
+
+def test_connections_that_are_open_on_one_side_only_are_told(flows: Path) -> None:
+    Path("theirs.yaml").write_text(CLOSING.replace("[{}]", "[{fromEndpoints: [{matchLabels: {app: nobody}}]}]"))
+    args = ("recommend", flows, "--directions", "egress", "--existing", "theirs.yaml")
+    result = run(*args, "-d", "out")
+    assert "Open on one side only: 1 connection" in result.stderr
+    report = Path("out/REPORT.md").read_text()
+    assert "Open on one side only: 1 connection" in report
+    assert "shop/redis is left alone, and CiliumNetworkPolicy shop/close closes it" in report
+    sections = json.loads(run(*args, "-o", "json").stdout)["sections"]
+    (half,) = next(each["half_open"] for each in sections if "half_open" in each)
+    assert (half["source"], half["destination"], half["open"], half["closed"]) == (
+        "shop/cart", "shop/redis", "egress", "ingress",
+    )  # fmt: skip
+    assert next(each["check"] for each in sections if "check" in each)["half_open"] == 1
+    assert "one side only" not in run("recommend", flows).stderr
