@@ -20,6 +20,7 @@ from analyzer.recommend.draft import EndpointPeer, EntityPeer, RuleDraft, Subjec
 from analyzer.verify.check import SIDES, check_ends, validated
 from analyzer.verify.half_open import Halves, Refused
 from analyzer.verify.losses import lost
+from analyzer.verify.namespaces import Named
 from analyzer.verify.result import Check
 
 __all__ = ["check_proposal"]
@@ -47,10 +48,13 @@ def check_proposal(
         return _checked(proposal, proposal.manifests(), edges, inventory, existing, refused)
     drafts = {draft.path: draft for draft in proposal.policies}
     ours = [document for document in written if document.path in drafts]
-    found = _checked(proposal, ours, edges, inventory, existing, {**lost(proposal.policies, ours), **refused})
-    if any(document.data["kind"] != CILIUM for document in ours) or len(ours) < len(drafts):
-        meant = _checked(proposal, proposal.manifests(), edges, inventory, existing, refused)
-        found = replace(found, idle=meant.idle, beside=meant.beside)
+    translated = len(ours) < len(drafts) or any(document.data["kind"] != CILIUM for document in ours)
+    found = _checked(proposal, proposal.manifests() if translated else ours, edges, inventory, existing, refused)
+    if translated:
+        all_lost, named = {**lost(proposal.policies, ours), **refused}, Named()
+        seen = named.edges(edges)
+        made = _checked(proposal, ours, seen, named.inventory(inventory), existing, named.refused(all_lost), named)
+        found = replace(named.as_seen(made), idle=found.idle, beside=found.beside)
     others = [document.data for document in written if document.path not in drafts]
     return found + Check(invalid=validated(others, inventory)[1])
 
@@ -62,6 +66,7 @@ def _checked(
     inventory: Inventory,
     existing: Sequence[Policy],
     refused: Refused,
+    named: Named | None = None,
 ) -> Check:
     drafts = {draft.path: draft for draft in proposal.policies}
     clusters: dict[str, list[Document]] = defaultdict(list)
@@ -71,6 +76,8 @@ def _checked(
         clusters[drafts[document.path].subject.key.cluster].append(document)
     whole, halves = Check(), Halves(refused)
     instead = list(_instead(proposal))
+    if named is not None:
+        instead = list(zip(named.edges(edge for edge, _ in instead), (way for _, way in instead), strict=True))
     for cluster, own in sorted(clusters.items()):
         local = replace(inventory, options=replace(inventory.options, cluster_name=cluster))
         platform = frozenset(origin for each in own for origin in _platform(drafts[each.path]))

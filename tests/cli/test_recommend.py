@@ -210,3 +210,18 @@ def test_connections_that_are_open_on_one_side_only_are_told(flows: Path) -> Non
     )  # fmt: skip
     assert next(each["check"] for each in sections if "check" in each)["half_open"] == 1
     assert "one side only" not in run("recommend", flows).stderr
+
+
+def test_network_policies_are_checked_themselves(flows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analyzer.recommend import knp
+
+    assert "Self-check" in run("recommend", flows, "--dialect", "kubernetes").stderr
+    whole = knp.network_policy
+
+    def forgetful(*args: Any) -> Any:
+        made, losses = whole(*args)
+        return made and {**made, "spec": {**made["spec"], "ingress": []}}, losses
+
+    monkeypatch.setattr(knp, "network_policy", forgetful)
+    assert "shop/redis" in run("recommend", flows, "--dialect", "kubernetes", "-d", "out", code=1).stderr
+    assert not Path("out").exists()
