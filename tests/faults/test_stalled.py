@@ -18,13 +18,13 @@ from analyzer.sources.stream import MessageStream
 
 MESSAGES = 20_000
 """More than fit the buffers of both sides, so that the reader stops."""
-STALL = 5.0
+STALL = 6.0
 
 
 def serve(pipe: Connection) -> None:
-    """Ping every second, and give up on a client that does not answer within three."""
+    """Ping every second, and give up on a client that does not answer within two."""
     options = [
-        ("grpc.keepalive_time_ms", 1000), ("grpc.keepalive_timeout_ms", 3000), ("grpc.http2.ping_timeout_ms", 3000),
+        ("grpc.keepalive_time_ms", 1000), ("grpc.keepalive_timeout_ms", 2000), ("grpc.http2.ping_timeout_ms", 2000),
         ("grpc.http2.max_pings_without_data", 0), ("grpc.keepalive_permit_without_calls", 1),
     ]  # fmt: skip
 
