@@ -12,7 +12,7 @@ from analyzer.model.edge import Edge, Status
 from analyzer.model.flow import Direction
 from analyzer.model.inventory import AgentOptions, Inventory, InventoryEndpoint, ServiceInfo
 from analyzer.model.l4 import L4
-from analyzer.policy import parse
+from analyzer.policy import Origin, parse
 from analyzer.recommend import Options, recommend
 from analyzer.simulate import Result
 from analyzer.verify import check, check_proposal
@@ -50,6 +50,7 @@ def document(name: str, app: str, **sections: Any) -> Doc:
 
 
 FROM_CART = {"fromEndpoints": [{"matchLabels": {"app": "cart"}}], "toPorts": ports("6379/TCP")}
+TO_REDIS = {"toEndpoints": [{"matchLabels": {"app": "redis"}}], "toPorts": ports("6379/TCP")}
 LOOKUP = {
     "toEndpoints": [{"matchLabels": {"k8s:io.kubernetes.pod.namespace": "kube-system"}}],
     "toPorts": ports("53/UDP"),
@@ -111,9 +112,34 @@ def test_a_document_that_would_be_refused_fails_the_check_and_is_named() -> None
     assert made.sound
 
 
+def test_an_address_without_a_name_needs_its_own_rule_though_other_traffic_had_one() -> None:
+    far = outside("198.51.100.7")
+    seen = [lookup(CART), edge(CART, far, "443/TCP", names=["api.example.com"]), edge(CART, far, "80/TCP")]
+    named = {"toFQDNs": [{"matchName": "api.example.com"}]}
+    by_address = {"toCIDR": ["198.51.100.7/32"], "toPorts": ports("80/TCP")}
+    made = check(seen, [document("cart", "cart", egress=[named, by_address, LOOKUP])], from_edges(seen))
+    assert (made.sound, made.idle) == (True, ())
+
+
+def test_rules_that_existing_policies_make_superfluous_are_told_apart() -> None:
+    mine = document("redis", "redis", ingress=[FROM_CART])
+    theirs = parse(document("theirs", "redis", ingress=[FROM_CART]))
+    made = check(SEEN, [mine], INVENTORY, existing=[theirs])
+    assert (made.idle, [str(each) for each in made.beside]) == ((), ["CiliumNetworkPolicy shop/redis ingress[0]"])
+    assert not made.minimal
+
+
+def test_what_is_for_the_platform_makes_no_other_rule_idle() -> None:
+    wide = {"toEndpoints": [{}], "toPorts": ports("53/UDP")}
+    seen = [edge(CART, REDIS, "53/UDP")]
+    own = document("cart", "cart", egress=[{**TO_REDIS, "toPorts": ports("53/UDP")}, wide])
+    first = Origin("CiliumNetworkPolicy", "shop", "cart", 0, "egress", 1)
+    assert check(seen, [own], INVENTORY, platform=frozenset({first})).minimal
+    assert len(check(seen, [own], INVENTORY, platform=frozenset()).idle) == 2
+
+
 # Half-open connections.
 
-TO_REDIS = {"toEndpoints": [{"matchLabels": {"app": "redis"}}], "toPorts": ports("6379/TCP")}
 FROM_NOBODY = {**FROM_CART, "toPorts": ports("1/TCP")}
 OPEN = document("cart", "cart", egress=[TO_REDIS])
 CLOSED = document("redis", "redis", ingress=[FROM_NOBODY])

@@ -12,7 +12,7 @@ from analyzer.model.edge import Edge, Side
 from analyzer.model.inventory import Inventory
 from analyzer.model.l4 import L4, Protocol
 from analyzer.model.perspective import home_cluster
-from analyzer.policy import Origin, Policy, compile_policies, parse
+from analyzer.policy import Origin, Policy, SideDecision, compile_policies, parse
 from analyzer.policy.model import Section
 from analyzer.policy.validate import Refusal, validate
 from analyzer.policy.validate_schema import schema_refusals
@@ -90,6 +90,11 @@ class _Judge:
         options = replace(inventory.options, enforcement="default") if self._always else inventory.options
         open_to_all = replace(inventory, options=options)
         self._bare = Simulation(compile_policies([], open_to_all), open_to_all)
+        # A name that only other traffic had may let an address pass, but nobody should have to rely on that.
+        self._unnamed: Simulation | None = None
+        if inventory.names:
+            unnamed = replace(inventory, names={})
+            self._unnamed = Simulation(compile_policies([*existing, *policies], unnamed), unnamed, resolving)
         self._cluster = inventory.options.cluster_name
         self._own = own = {policy.ref for policy in policies}
         self._judged = {o for o in self._compiled.rules() if o.policy in own and o not in platform}
@@ -112,11 +117,18 @@ class _Judge:
             listed = self.unsound if outcome.result is Result.DENIED else self.undecided
             listed.append(Unsound(edge, direction, outcome))
         for answer in self._simulation.answers(edge, side):
-            own = [origin for origin in answer.allowing if origin in self._judged]
-            if len(own) == 1:
-                self._needed.add(own[0])
-                if not any(origin.kind and origin.policy not in self._own for origin in answer.allowing):
-                    self._alone.add(own[0])
+            self._count(answer)
+        if self._unnamed is not None and edge.destination.address and side is Side.SOURCE:
+            for answer in self._unnamed.answers(edge, side):
+                self._count(answer)
+
+    def _count(self, answer: SideDecision) -> None:
+        """Note the rule that alone allows something, among those judged and among all."""
+        own = [origin for origin in answer.allowing if origin in self._judged]
+        if len(own) == 1:
+            self._needed.add(own[0])
+            if not any(origin.kind and origin.policy not in self._own for origin in answer.allowing):
+                self._alone.add(own[0])
 
     def _in_any_case(self, edge: Edge, side: Side, outcome: SideOutcome) -> bool:
         """Whether it is not these policies that break it: without any, an endpoint that still starts is closed too, and where all
