@@ -121,6 +121,15 @@ def test_an_address_without_a_name_needs_its_own_rule_though_other_traffic_had_o
     assert (made.sound, made.idle) == (True, ())
 
 
+def test_each_name_of_an_address_needs_its_rule() -> None:
+    seen = [
+        lookup(CART), edge(CART, outside("198.51.100.7"), "443/TCP", names=["a.example.com", "b.example.com"]),
+        edge(CART, outside("198.51.100.8"), "80/TCP", names=["b.example.com"]),
+    ]  # fmt: skip
+    made = check_proposal(recommend(seen), seen, from_edges(seen))
+    assert (made.sound, made.minimal) == (True, True)
+
+
 def test_rules_that_existing_policies_make_superfluous_are_told_apart() -> None:
     mine = document("redis", "redis", ingress=[FROM_CART])
     theirs = parse(document("theirs", "redis", ingress=[FROM_CART]))

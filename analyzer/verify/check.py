@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from types import MappingProxyType
 from typing import Any
 
@@ -12,11 +13,11 @@ from analyzer.model.edge import Edge, Side
 from analyzer.model.inventory import Inventory
 from analyzer.model.l4 import L4, Protocol
 from analyzer.model.perspective import home_cluster
-from analyzer.policy import Origin, Policy, SideDecision, compile_policies, parse
+from analyzer.policy import Origin, Policy, SideDecision, Traffic, compile_policies, parse
 from analyzer.policy.model import Section
 from analyzer.policy.validate import Refusal, validate
 from analyzer.policy.validate_schema import schema_refusals
-from analyzer.simulate import Result, SideOutcome, Simulation
+from analyzer.simulate import Result, SideOutcome, Simulation, peer_of
 from analyzer.verify.half_open import Halves, Refused
 from analyzer.verify.result import Check, Unsound
 
@@ -90,11 +91,12 @@ class _Judge:
         options = replace(inventory.options, enforcement="default") if self._always else inventory.options
         open_to_all = replace(inventory, options=options)
         self._bare = Simulation(compile_policies([], open_to_all), open_to_all)
-        # A name that only other traffic had may let an address pass, but nobody should have to rely on that.
-        self._unnamed: Simulation | None = None
-        if inventory.names:
-            unnamed = replace(inventory, names={})
-            self._unnamed = Simulation(compile_policies([*existing, *policies], unnamed), unnamed, resolving)
+        # A name that only other traffic had may let an address pass, but nobody should have to rely on that; and of several
+        # names of one address each may be the one that the next client asks for.
+        self._unnamed = replace(inventory, names={})
+        self._by_name = compile_policies([*existing, *policies], self._unnamed)
+        self._one_by_one = Simulation(self._by_name, self._unnamed, resolving)
+        self._names = _names_of(inventory)
         self._cluster = inventory.options.cluster_name
         self._own = own = {policy.ref for policy in policies}
         self._judged = {o for o in self._compiled.rules() if o.policy in own and o not in platform}
@@ -118,9 +120,19 @@ class _Judge:
             listed.append(Unsound(edge, direction, outcome))
         for answer in self._simulation.answers(edge, side):
             self._count(answer)
-        if self._unnamed is not None and edge.destination.address and side is Side.SOURCE:
-            for answer in self._unnamed.answers(edge, side):
+        if side is Side.SOURCE and edge.destination.address:
+            for answer in self._each_name(edge):
                 self._count(answer)
+
+    def _each_name(self, edge: Edge) -> Iterator[SideDecision]:
+        """The answers about the traffic under each name that its outside peer had, and without one if it had none."""
+        names = tuple(edge.stats.names)
+        if "/" in edge.destination.address or not names:
+            yield from self._one_by_one.answers(edge, Side.SOURCE)
+            names = self._names.get(edge.destination.address, ())
+        for near, name in product(self._one_by_one.peers(edge.source, edge), names):
+            far = peer_of(edge.destination, (name,), self._unnamed)
+            yield self._by_name.decide(Traffic(near, far, edge.l4)).egress
 
     def _count(self, answer: SideDecision) -> None:
         """Note the rule that alone allows something, among those judged and among all."""
@@ -169,6 +181,14 @@ def validated(
         else:
             policies.append(policy)
     return policies, tuple(invalid)
+
+
+def _names_of(inventory: Inventory) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name, addresses in inventory.names.items():
+        for address in addresses:
+            found[address] = (*found.get(address, ()), name)
+    return found
 
 
 def _resolving(policies: Iterable[Policy]) -> frozenset[Origin]:
