@@ -130,6 +130,20 @@ def test_each_name_of_an_address_needs_its_rule() -> None:
     assert (made.sound, made.minimal) == (True, True)
 
 
+def test_a_rule_on_addresses_does_not_stand_in_for_one_on_a_name() -> None:
+    named = [edge(CART, outside(f"198.51.{n}.7"), "443/TCP", names=["api.example.com"]) for n in (1, 2)]
+    bare = [edge(CART, outside(f"198.51.{n}.8"), "443/TCP") for n in (1, 2, 3)]
+    seen = [lookup(CART), *named, *bare]
+    proposal = recommend(seen, None, Options(max_cidrs=1))
+    assert "198.51.0.0/22" in str(proposal.documents())
+    made = check_proposal(proposal, seen, from_edges(seen))
+    assert (made.sound, made.minimal) == (True, True)
+    twice = document(
+        "cart", "cart", egress=[{"toFQDNs": [{"matchName": "api.example.com"}]}, {"toEntities": ["world"]}]
+    )
+    assert len(check(named, [twice], from_edges(named)).idle) == 2
+
+
 def test_rules_that_existing_policies_make_superfluous_are_told_apart() -> None:
     mine = document("redis", "redis", ingress=[FROM_CART])
     theirs = parse(document("theirs", "redis", ingress=[FROM_CART]))

@@ -91,8 +91,7 @@ class _Judge:
         options = replace(inventory.options, enforcement="default") if self._always else inventory.options
         open_to_all = replace(inventory, options=options)
         self._bare = Simulation(compile_policies([], open_to_all), open_to_all)
-        # A name that only other traffic had may let an address pass, but nobody should have to rely on that; and of several
-        # names of one address each may be the one that the next client asks for.
+        # The record's own names only: what other traffic was called may let an address pass, but nobody should rely on that.
         self._unnamed = replace(inventory, names={})
         self._by_name = compile_policies([*existing, *policies], self._unnamed)
         self._one_by_one = Simulation(self._by_name, self._unnamed, resolving)
@@ -119,27 +118,32 @@ class _Judge:
             listed = self.unsound if outcome.result is Result.DENIED else self.undecided
             listed.append(Unsound(edge, direction, outcome))
         for answer in self._simulation.answers(edge, side):
-            self._count(answer)
+            self._count(answer, edge)
         if side is Side.SOURCE and edge.destination.address:
-            for answer in self._each_name(edge):
-                self._count(answer)
+            for answer in self._by_record(edge):
+                self._count(answer, edge)
 
-    def _each_name(self, edge: Edge) -> Iterator[SideDecision]:
-        """The answers about the traffic under each name that its outside peer had, and without one if it had none."""
+    def _by_record(self, edge: Edge) -> Iterator[SideDecision]:
+        """The answers about traffic to an outside peer under each of its names, wherever they lead next, and without a name.
+
+        A name's addresses do not stay, so that no rule on one of today's stands in for the rule on the name.
+        """
         names = tuple(edge.stats.names)
         if "/" in edge.destination.address or not names:
             yield from self._one_by_one.answers(edge, Side.SOURCE)
-            names = self._names.get(edge.destination.address, ())
+        names = names or self._names.get(edge.destination.address, ())
         for near, name in product(self._one_by_one.peers(edge.source, edge), names):
-            far = peer_of(edge.destination, (name,), self._unnamed)
+            far = peer_of(edge.destination, (name,), self._unnamed)._replace(ip="")
             yield self._by_name.decide(Traffic(near, far, edge.l4)).egress
 
-    def _count(self, answer: SideDecision) -> None:
-        """Note the rule that alone allows something, among those judged and among all."""
+    def _count(self, answer: SideDecision, edge: Edge) -> None:
+        """Note the rule that alone allows something, among those judged and among all. Of requests, existing rules on layer 7 may
+        let some pass and the judged rule the others, so that it counts."""
         own = [origin for origin in answer.allowing if origin in self._judged]
         if len(own) == 1:
             self._needed.add(own[0])
-            if not any(origin.kind and origin.policy not in self._own for origin in answer.allowing):
+            others = any(origin.kind and origin.policy not in self._own for origin in answer.allowing)
+            if edge.stats.http or not others:
                 self._alone.add(own[0])
 
     def _in_any_case(self, edge: Edge, side: Side, outcome: SideOutcome) -> bool:
