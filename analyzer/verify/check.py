@@ -164,7 +164,8 @@ class _Judge:
         """Rules that are never the only one among those judged, and those that are so but for existing policies."""
         rules = [origin for origin in self._compiled.rules() if origin in self._judged]
         idle = tuple(origin for origin in rules if origin not in self._needed)
-        return idle, tuple(origin for origin in rules if origin in self._needed - self._alone)
+        beside = self._needed - self._alone
+        return idle, tuple(origin for origin in rules if origin in beside)
 
 
 def validated(
