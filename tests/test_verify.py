@@ -150,6 +150,10 @@ def test_rules_that_existing_policies_make_superfluous_are_told_apart() -> None:
     made = check(SEEN, [mine], INVENTORY, existing=[theirs])
     assert (made.idle, [str(each) for each in made.beside]) == ((), ["CiliumNetworkPolicy shop/redis ingress[0]"])
     assert not made.minimal
+    opening = parse({**document("theirs", "redis"), "spec": {
+        "endpointSelector": {}, "enableDefaultDeny": {"ingress": False, "egress": False}, "ingress": [FROM_CART],
+    }})  # fmt: skip
+    assert check(SEEN, [mine], INVENTORY, existing=[opening]).minimal
 
 
 def test_what_is_for_the_platform_makes_no_other_rule_idle() -> None:

@@ -137,13 +137,17 @@ class _Judge:
             yield self._by_name.decide(Traffic(near, far, edge.l4)).egress
 
     def _count(self, answer: SideDecision, edge: Edge) -> None:
-        """Note the rule that alone allows something, among those judged and among all. Of requests, existing rules on layer 7 may
-        let some pass and the judged rule the others, so that it counts."""
+        """Note the rule that alone allows something, among those judged and among all.
+
+        Of requests, existing rules on layer 7 may let some pass and the judged rule the others, so that it counts. So it does where
+        existing policies do not close the direction: whoever closes it has to let in what they let in.
+        """
         own = [origin for origin in answer.allowing if origin in self._judged]
         if len(own) == 1:
             self._needed.add(own[0])
             others = any(origin.kind and origin.policy not in self._own for origin in answer.allowing)
-            if edge.stats.http or not others:
+            closed = any(policy not in self._own for policy in answer.selected_by)
+            if edge.stats.http or not (others and closed):
                 self._alone.add(own[0])
 
     def _in_any_case(self, edge: Edge, side: Side, outcome: SideOutcome) -> bool:
