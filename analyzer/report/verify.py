@@ -16,6 +16,8 @@ __all__ = ["check_sections"]
 
 EXAMPLES = 20
 """Lines of a table on a terminal."""
+HALVES = 5
+"""Connections open on one side on a terminal: each takes several lines, and the full report has them all."""
 MOST = 1000
 """Lines of a table in the full report."""
 
@@ -49,7 +51,7 @@ def check_sections(check: Check, *, full: bool = False) -> tuple[Section, ...]:
     """What the check of a proposal came to: what is wrong with it, if anything is, and connections that are open on one side."""
     most = MOST if full else EXAMPLES
     told = () if check.passed else _faults(check, most)
-    return (*told, _summary(check), _half_open(check, most, full=full))
+    return (*told, _summary(check), _half_open(check, MOST if full else HALVES, full=full))
 
 
 def _summary(check: Check) -> Section:

@@ -7,7 +7,7 @@ from typing import Any
 from analyzer.model.edge import Edge
 from analyzer.model.l4 import L4
 from analyzer.report.model import Report, as_data
-from analyzer.report.verify import EXAMPLES, check_sections
+from analyzer.report.verify import HALVES, check_sections
 from analyzer.simulate import Result, SideOutcome
 from analyzer.verify import Check, HalfOpen, Unsound
 from tests.recommend.build import CART, REDIS, edge
@@ -56,12 +56,12 @@ def test_without_any_nothing_is_said() -> None:
 
 
 def test_tables_end() -> None:
-    many = tuple(HalfOpen(seen(number), "egress", OPEN, CLOSED) for number in range(1, EXAMPLES + 4))
-    section = data(Check(3, half_open=many))[f"Open on one side only: {EXAMPLES + 3} connections"]
-    assert len(section["half_open"]) == EXAMPLES
+    many = tuple(HalfOpen(seen(number), "egress", OPEN, CLOSED) for number in range(1, HALVES + 4))
+    section = data(Check(3, half_open=many))[f"Open on one side only: {HALVES + 3} connections"]
+    assert len(section["half_open"]) == HALVES
     assert "3 more" in str(section["notes"])
-    full = data(Check(3, half_open=many), full=True)[f"Open on one side only: {EXAMPLES + 3} connections"]
-    assert len(full["half_open"]) == EXAMPLES + 3
+    full = data(Check(3, half_open=many), full=True)[f"Open on one side only: {HALVES + 3} connections"]
+    assert len(full["half_open"]) == HALVES + 3
 
 
 def test_what_fails_comes_first() -> None:
