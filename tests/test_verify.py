@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analyzer.inventories import from_edges, merged
 from analyzer.model.edge import Edge, Status
@@ -13,11 +14,12 @@ from analyzer.model.flow import Direction
 from analyzer.model.inventory import AgentOptions, Inventory, InventoryEndpoint, ServiceInfo
 from analyzer.model.l4 import L4
 from analyzer.policy import Origin, parse
-from analyzer.recommend import Options, recommend
+from analyzer.recommend import LEVELS, Level, Options, Settings, at, recommend
 from analyzer.simulate import Result
 from analyzer.verify import check, check_proposal
 from tests.recommend.build import CART, DNS, REDIS, edge, lookup, outside, pod
 from tests.recommend.test_laws import INVENTORY, edges
+from tests.recommend.test_shapes import OPTIONS, rich
 from tests.test_simulate import ports
 
 Doc = dict[str, Any]
@@ -30,6 +32,28 @@ def test_recommendations_are_sound(found: list[Edge]) -> None:
     made = check_proposal(recommend(found, INVENTORY), found, known)
     assert made.unsound == ()
     assert made.undecided == ()
+
+
+@settings(max_examples=120, deadline=None)
+@given(rich(), OPTIONS, st.sampled_from(LEVELS), st.none() | rich(), st.sampled_from(LEVELS))
+def test_recommendations_are_minimal_at_every_level_also_beside_existing_policies(
+    found: list[Edge], options: Options, level: Level, before: list[Edge] | None, other: Level
+) -> None:
+    if before is not None:
+        # Existing policies are those of one cluster.
+        found, before = ([each for each in some if _is_here(each)] for some in (found, before))
+    known = merged(from_edges(found), INVENTORY)
+    known = replace(known, options=replace(known.options, ipv6=True))
+    existing = recommend(before or (), known, Options(at(Settings(), other))).documents()
+    options = replace(
+        options, default=at(options.default, level), existing=tuple(parse(each, known.options) for each in existing)
+    )
+    made = check_proposal(recommend(found, known, options), found, known, options.existing)
+    assert (made.unsound, made.invalid, made.idle, made.beside) == ((), (), (), ())
+
+
+def _is_here(each: Edge) -> bool:
+    return {each.cluster, each.source.cluster, each.destination.cluster} <= {"default", ""}
 
 
 def test_recommendations_are_minimal() -> None:

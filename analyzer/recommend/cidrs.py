@@ -11,7 +11,18 @@ from analyzer.model.edge import CROWD
 from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4
-from analyzer.recommend.draft import CidrPeer, Claim, Draft, EntityPeer, NamePeer, Note, Peer, SubjectKey, Topic
+from analyzer.recommend.draft import (
+    CidrPeer,
+    Claim,
+    Draft,
+    EntityPeer,
+    NamePeer,
+    Note,
+    Peer,
+    Purpose,
+    SubjectKey,
+    Topic,
+)
 
 __all__ = ["WIDEST", "aggregated", "is_private", "prefixes", "worldly"]
 
@@ -27,11 +38,13 @@ _WORLD = EntityPeer(Entity.WORLD)
 
 
 def worldly(draft: Draft) -> Draft:
-    """Where a workload speaks with the entity world on a port, names and addresses on the same port add nothing."""
-    places = {_place(claim) for claim in draft.claims if claim.peer == _WORLD}
+    """Where a workload speaks with the entity world on a port, names and addresses on the same port add nothing. Resolvers stay
+    what they are."""
+    traffic = [claim for claim in draft.claims if claim.purpose is Purpose.TRAFFIC]
+    places = {_place(claim) for claim in traffic if claim.peer == _WORLD}
     claims = tuple(
         claim._replace(peer=_WORLD, fallback=None)
-        if isinstance(claim.peer, NamePeer | CidrPeer) and _place(claim) in places
+        if isinstance(claim.peer, NamePeer | CidrPeer) and claim.purpose is Purpose.TRAFFIC and _place(claim) in places
         else claim
         for claim in draft.claims
     )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from analyzer.model.flow import Direction
+from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4, Protocol
 from analyzer.recommend.draft import (
     CidrPeer,
@@ -114,8 +115,8 @@ def _is_shared(peer: Peer, clients: set[SubjectKey]) -> bool:
             return subject.namespace in SYSTEM_NAMESPACES or any(
                 each.namespace != subject.namespace for each in clients
             )
-        case EntityPeer():
-            return True
+        case EntityPeer(entity=entity):
+            return entity is not Entity.WORLD
         case NamePeer() | CidrPeer():
             return False
 

@@ -70,7 +70,10 @@ def coarser(draft: Draft) -> Draft:
     Name resolution stays what it is: the proxy needs its port, and everybody gets it.
     """
     settings = {key: draft.options.settings(key.namespace) for key in draft.subjects}
-    return replace(draft, claims=tuple(_coarser(claim, settings[claim.subject]) for claim in draft.claims))
+    claims, covered = (
+        tuple(_coarser(claim, settings[claim.subject]) for claim in each) for each in (draft.claims, draft.covered)
+    )
+    return replace(draft, claims=claims, covered=covered)
 
 
 def _coarser(claim: Claim, settings: Settings) -> Claim:

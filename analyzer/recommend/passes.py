@@ -16,6 +16,7 @@ from analyzer.recommend.internet import internet
 from analyzer.recommend.lookups import lookups
 from analyzer.recommend.missing import missing
 from analyzer.recommend.named import named
+from analyzer.recommend.overlaps import overlaps
 from analyzer.recommend.peers import peers
 from analyzer.recommend.policies import policies
 from analyzer.recommend.ports import ports
@@ -34,12 +35,13 @@ PASSES: tuple[Callable[[Draft], Draft], ...] = (
     zones,  # many names of one zone -> a pattern
     worldly,  # claims on world take in those on outside peers
     dns,  # claims on resolvers -> name resolution for everybody who needs it
-    coarser,  # claims -> on namespaces, or on every port, where it is asked for
-    worldly,  # again: without ports, more of them are on the same
     missing,  # claims -> those that existing policies do not allow
     elsewhere,  # what existing policies deny where none is asked for
+    coarser,  # claims -> on namespaces, or on every port, where it is asked for
+    worldly,  # again: without ports, more of them are on the same
     aggregated,  # very many addresses -> few prefixes
     ranges,  # many ports of one peer -> port ranges, where there is evidence for one
+    overlaps,  # claims on an entity -> on another one that holds the same peers
     ports,  # claims -> rules
     named,  # their ports -> the names that pods declare, where it is asked for
     lookups,  # name resolution -> of the names that were asked for

@@ -64,8 +64,8 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether it may be written: nothing that was accepted would be dropped, and no document refused."""
-        return self.sound and not self.invalid
+        """Whether it may be written: nothing that was accepted would be dropped, no document refused, and no rule idle."""
+        return self.sound and not self.invalid and not self.idle
 
     @property
     def minimal(self) -> bool:

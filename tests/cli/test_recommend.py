@@ -225,3 +225,19 @@ def test_network_policies_are_checked_themselves(flows: Path, monkeypatch: pytes
     monkeypatch.setattr(knp, "network_policy", forgetful)
     assert "shop/redis" in run("recommend", flows, "--dialect", "kubernetes", "-d", "out", code=1).stderr
     assert not Path("out").exists()
+
+
+def test_a_proposal_with_a_rule_that_nothing_needs_is_not_written(flows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analyzer.recommend import proposal
+
+    def twice(draft: Any) -> Any:
+        return replace(draft, rules=(*draft.rules, *draft.rules[-1:]))
+
+    passes = [*proposal.PASSES]
+    passes.insert(next(n for n, each in enumerate(passes) if each.__name__ == "policies"), twice)
+    monkeypatch.setattr(proposal, "PASSES", tuple(passes))
+    result = run("recommend", flows, "-d", "out", code=1)
+    assert "allow nothing that another rule does not allow too" in result.stderr
+    assert not Path("out").exists()
+    run("recommend", flows, "-d", "out", "--force", code=1)
+    assert Path("out").exists()

@@ -12,7 +12,7 @@ from analyzer.model.edge import Edge
 from analyzer.model.flow import Direction
 from analyzer.model.inventory import AgentOptions, Inventory
 from analyzer.policy import parse
-from analyzer.recommend import Options, Proposal, Reason, Settings, Topic, recommend
+from analyzer.recommend import Level, Options, Proposal, Reason, Settings, Topic, at, recommend
 from analyzer.simulate import Result, simulate
 from analyzer.verify import check_proposal
 from tests.recommend.build import CART, DNS, REDIS, edge, lookup, outside, pod
@@ -205,3 +205,24 @@ def test_a_direction_that_was_left_out_counts_as_left_alone() -> None:
     made = recommend(seen, None, Options(only, existing=(parse(CLOSED),)))
     assert [(each.direction, each.reason) for each in made.refused] == [(Direction.INGRESS, Reason.CLOSED)]
     assert recommend(seen, None, Options(only)).refused == ()
+
+
+def test_what_is_allowed_port_by_port_is_not_proposed_again_on_every_port() -> None:
+    seen = [edge(CART, REDIS, "6379/TCP"), edge(WEB, REDIS, "6379/TCP")]
+    existing = parse(recommend(seen).documents()[1])
+    more = [*seen, edge(CART, REDIS, "22/TCP")]
+    made = recommend(more, None, Options(at(Settings(), Level.parse("workload/any")), existing=(existing,)))
+    assert existing.ref.name == "redis"
+    (rule,) = next(each for each in made.policies if each.subject.key.name == "redis").rules
+    assert (rule.evidence, rule.ports) == ((more[2],), ())
+
+
+def test_a_service_that_existing_policies_allow_still_hands_out_ports_to_a_namespace() -> None:
+    data = [edge(CART, REDIS, f"{port}/TCP") for port in range(40000, 40064, 6)]
+    existing = parse(
+        policy("redis", "redis", ingress=[{"fromEndpoints": [{}], "toPorts": [{"ports": [{"port": "21"}]}]}])
+    )
+    options = Options(at(Settings(), Level.parse("namespace/port")), existing=(existing,))
+    made = recommend([edge(CART, REDIS, "21/TCP"), *data], None, options)
+    (rule,) = next(each for each in made.policies if each.subject.key.name == "redis").rules
+    assert [str(port) for port in rule.ports] == ["40000-40060/TCP"]

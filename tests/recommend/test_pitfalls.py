@@ -9,12 +9,14 @@ import pytest
 from analyzer.aggregate import aggregate
 from analyzer.model.edge import Edge, Endpoint, Side, Status
 from analyzer.model.flow import Detail, Direction
+from analyzer.model.identity import Entity
 from analyzer.model.inventory import AgentOptions, Inventory, InventoryEndpoint, ServiceInfo
-from analyzer.model.l4 import L4
+from analyzer.model.l4 import L4, Protocol
 from analyzer.model.labels import NAMESPACE_KEY, Labels
 from analyzer.recommend import Options, Proposal, Purpose, Reason, Settings, Topic, recommend
 from analyzer.recommend.accepted import BY_STATUS
 from analyzer.recommend.advice import MANY_CLIENTS
+from analyzer.recommend.draft import EntityPeer
 from analyzer.settle import settle
 from tests import flows
 from tests.recommend.build import (
@@ -398,3 +400,17 @@ def test_real_flows_through_the_whole_front() -> None:
     assert "ingress" not in spec(made, "cart")
     assert len(made.always_allowed) == 1
     assert reasons(made) == [(Reason.DROPPED, None)]
+
+
+def test_a_resolver_outside_is_no_traffic_with_the_world() -> None:
+    own = outside("198.51.100.7")
+    made = recommend([lookup(CART, own), lookup(CART, DNS), edge(CART, outside("unknown"), "53/TCP", answered=0)])
+    (cart,) = [each for each in made.policies if each.subject.key.name == "cart"]
+    world = [rule for rule in cart.rules if EntityPeer(Entity.WORLD) in rule.peers]
+    assert [(rule.purpose, rule.ports) for rule in world] == [(Purpose.TRAFFIC, (L4(Protocol.TCP, 53),))]
+
+
+def test_a_resolver_without_an_address_serves_nobody_else() -> None:
+    made = recommend([lookup(CART, outside("unknown")), edge(REDIS, CART, "80/TCP")])
+    (redis,) = [each for each in made.policies if each.subject.key.name == "redis"]
+    assert not any(EntityPeer(Entity.WORLD) in rule.peers for rule in redis.rules)
