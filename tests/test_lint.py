@@ -138,6 +138,7 @@ def test_every_rule_has_its_sentence() -> None:
 
 
 HARMLESS: list[Doc] = [
+    cnp(ingress=[NEEDLESS], enableDefaultDeny={"ingress": False, "egress": False}),
     cnp(ingress=[{}]),
     cnp(egress=[{}]),
     cnp(ingress=[NEEDLESS], ingressDeny=[{"fromEntities": ["world"]}]),

@@ -112,7 +112,7 @@ class _Maker:
         (``allow-localhost=policy``, or ``enable-policy=always``)."""
         if roles.probed:
             items = [rule_value(_rule(Direction.INGRESS, EntityPeer(Entity.HOST)), "from")]
-            text = f"Probes of the kubelet, from a pod's own node; {roles.probed} workloads were seen probed."
+            text = f"Probes of the kubelet, from a pod's own node; seen at {_count(roles.probed)}."
             yield self._document("probes", "platform-probes", self._everybody, {"ingress": items}, text)
 
     def monitored(self, roles: Roles) -> Iterator[Document]:
@@ -167,7 +167,7 @@ def closing_documents(
         lines = [
             f"Default deny for {section}, to be applied last: after the policies in {PLATFORM} and those of every workload.",
             "Add every system namespace that comes later, by its full name. To take it back, delete this policy.",
-            f"Nothing was seen in this direction for {len(closed)} workloads, so that nothing allows any: "
+            f"Nothing was seen in this direction, so that nothing allows any, for {_count(len(closed))}: "
             f"{_listed(map(str, closed))}"
             if closed
             else "Every workload that was seen has something allowed in this direction.",
@@ -215,6 +215,10 @@ def _lists(l4s: Sequence[L4]) -> Iterator[tuple[L4, ...]]:
 
 def _title(peer: Peer) -> str:
     return str(peer.subject if isinstance(peer, EndpointPeer) else peer[0])
+
+
+def _count(workloads: int) -> str:
+    return f"{workloads} workload{'' if workloads == 1 else 's'}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -15,13 +15,15 @@ from analyzer.manifests import Document
 from analyzer.model.edge import Edge
 from analyzer.model.flow import Direction
 from analyzer.model.inventory import Inventory
+from analyzer.model.perspective import home_cluster
 from analyzer.policy import Policy, parse
 from analyzer.recommend.draft import Draft, Options, SubjectKey
 from analyzer.recommend.policies import safe_name
+from analyzer.recommend.proposal import Proposal
 from analyzer.recommend.system import is_system
-from analyzer.simulate import simulate
+from analyzer.simulate import EdgeOutcome, Result, SideOutcome, simulate
 
-__all__ = ["Baseline", "baseline", "closed_by", "default_deny"]
+__all__ = ["Baseline", "baseline", "broken_by_closing", "closed_by", "default_deny"]
 
 _BOTH = frozenset({Direction.INGRESS, Direction.EGRESS})
 
@@ -30,17 +32,22 @@ _BOTH = frozenset({Direction.INGRESS, Direction.EGRESS})
 class Baseline:
     """Platform policies and what they are based on. `platform` closes nothing and comes first, `closing` comes last.
 
-    `roles` are by cluster. `unseen` lists, by direction, the workloads for which nothing was seen: default deny closes that for
-    them, and no policy opens it. `system` are the namespaces that no document selects.
+    `platforms` and `roles` are by cluster. `unseen` lists, by direction, the workloads for which nothing was seen: default deny
+    closes that for them, and no policy opens it. `system` are the namespaces that no document selects.
     """
 
-    platform: tuple[Document, ...] = ()
+    platforms: Mapping[str, tuple[Document, ...]] = field(default_factory=lambda: MappingProxyType({}))
     closing: tuple[Document, ...] = ()
     roles: Mapping[str, Roles] = field(default_factory=lambda: MappingProxyType({}))
     cautions: tuple[Caution, ...] = ()
     unseen: Mapping[Direction, tuple[SubjectKey, ...]] = field(default_factory=lambda: MappingProxyType({}))
     system: tuple[str, ...] = ()
     direct: bool = False
+
+    @property
+    def platform(self) -> tuple[Document, ...]:
+        """The platform policies of all clusters."""
+        return tuple(document for documents in self.platforms.values() for document in documents)
 
     def options(self, options: Options, inventory: Inventory) -> Options:
         """How to recommend beside it: what it allows is not proposed again, and the internet comes in by the gateways only.
@@ -77,19 +84,20 @@ def baseline(
     unseen = _unseen(draft, options)
     clusters = clusters_of(draft)
     taken = {policy.ref.name for policy in options.existing if not policy.ref.namespace}
-    platform: list[Document] = []
+    platforms: dict[str, tuple[Document, ...]] = {}
     closing: list[Document] = []
     told: list[Caution] = []
     roles: dict[str, Roles] = {}
     for cluster in clusters:
         folder = f"{safe_name(cluster)}/" if len(clusters) > 1 else ""
         own = roles[cluster] = roles_in(draft, cluster, wishes, options.system)
-        platform.extend(platform_documents(own, draft, system, folder, taken))
+        platforms[cluster] = platform_documents(own, draft, system, folder, taken)
         here = {direction: tuple(k for k in keys if k.cluster == cluster) for direction, keys in unseen.items()}
         closing.extend(closing_documents(system, directions, here, folder))
-        told.extend(cautions(draft, own, wishes, cluster, options.system))
+        found = cautions(draft, own, wishes, cluster, options.system)
+        told.extend(each._replace(where=f"{cluster}:{each.where}") if folder else each for each in found)
     return Baseline(
-        tuple(platform),
+        MappingProxyType(platforms),
         tuple(closing),
         MappingProxyType(roles),
         tuple(told),
@@ -126,7 +134,36 @@ def default_deny(system: Sequence[str], inventory: Inventory) -> tuple[Policy, .
 def closed_by(
     edges: Sequence[Edge], in_force: Sequence[Policy], closing: Sequence[Policy], inventory: Inventory
 ) -> tuple[Finding, ...]:
-    """The connections that `in_force` policies let pass and `closing` ones would drop: what default deny would break that was
-    seen. Connections that nobody answered are left out."""
-    before = simulate(edges, in_force, inventory)
-    return compare(before, simulate(edges, [*in_force, *closing], inventory)).dropped
+    """The connections that `in_force` policies let pass and `closing` ones would drop, at ends in the inventory's cluster: what
+    default deny would break that was seen. Connections that nobody answered are left out."""
+    cluster = inventory.options.cluster_name
+    before, after = (
+        {key: _own(each, cluster) for key, each in simulate(edges, policies, inventory).items()}
+        for policies in (in_force, [*in_force, *closing])
+    )
+    return compare(before, after).dropped
+
+
+def _own(outcome: EdgeOutcome, cluster: str) -> EdgeOutcome:
+    """The outcome as far as the policies of one cluster decide it."""
+    edge, free = outcome.edge, SideOutcome(Result.ALLOWED)
+    egress = outcome.egress if home_cluster(edge, edge.source) == cluster else free
+    ingress = outcome.ingress if home_cluster(edge, edge.destination) == cluster else free
+    return replace(outcome, egress=egress, ingress=ingress)
+
+
+def broken_by_closing(
+    made: Baseline, proposal: Proposal, edges: Sequence[Edge], inventory: Inventory, existing: Sequence[Policy] = ()
+) -> tuple[Finding, ...]:
+    """What was recorded, passes with everything that is proposed, and would be dropped once both directions are closed too."""
+    drafts = list(zip(proposal.policies, proposal.documents(), strict=True))
+    found: list[Finding] = []
+    for cluster, platform in made.platforms.items():
+        local = replace(inventory, options=replace(inventory.options, cluster_name=cluster))
+        own = [document for draft, document in drafts if draft.subject.key.cluster == cluster]
+        in_force = [*existing, *parsed([*(each.data for each in platform), *own], local)]
+        here = [
+            edge for edge in edges if cluster in (home_cluster(edge, end) for end in (edge.source, edge.destination))
+        ]
+        found.extend(closed_by(here, in_force, default_deny(made.system, local), local))
+    return tuple(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -14,7 +15,6 @@ from analyzer.errors import UsageError
 
 if TYPE_CHECKING:
     from analyzer.baseline import Baseline, Named
-    from analyzer.manifests import Document
     from analyzer.model.edge import Edge
     from analyzer.model.flow import Direction
     from analyzer.model.inventory import Inventory
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from analyzer.recommend import Options, Proposal
     from analyzer.report.model import Report, Section
 
-__all__ = ["Laid", "Platform", "lays_platform"]
+__all__ = ["Laid", "Platform", "lays_platform", "platform_steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +58,20 @@ class Platform:
         inventory: Inventory,
         existing: Sequence[Policy],
     ) -> Laid:
-        """What there is to write and to tell of the baseline, beside a proposal and what is in force."""
+        """What there is to tell of the baseline, beside a proposal and what is in force."""
         if made is None:
             return Laid()
-        from analyzer.baseline import closed_by, default_deny
-        from analyzer.policy import parse
+        from analyzer.baseline import broken_by_closing
         from analyzer.report.baseline import baseline_sections
 
-        in_force = [*existing, *(parse(each, inventory.options) for each in proposal.documents())]
-        broken = closed_by(edges, in_force, default_deny(made.system, inventory), inventory)
-        sections = [baseline_sections(made, broken, full=full) for full in (False, True)]
-        return Laid((*made.platform, *made.closing), *sections)
+        broken = broken_by_closing(made, proposal, edges, inventory, existing)
+        return Laid(*(baseline_sections(made, broken, full=full) for full in (False, True)))
 
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """A baseline as documents, and as sections of a report, in short and in full."""
+    """What there is to say of a baseline: sections of a report, in short and in full."""
 
-    documents: tuple[Document, ...] = ()
     short: tuple[Section, ...] = ()
     long: tuple[Section, ...] = ()
 
@@ -83,6 +79,18 @@ class Laid:
         """The report with what there is to say of the baseline before its last section."""
         sections = self.long if full else self.short
         return replace(report, sections=(*report.sections[:-1], *sections, *report.sections[-1:]))
+
+
+def platform_steps(folder: Path, made: Baseline) -> list[str]:
+    """What to apply in which order."""
+    where = folder / "CLUSTER" if len(made.platforms) > 1 else folder
+    steps = [
+        f"Read {folder / 'REPORT.md'} and the policies: each file tells what it is based on.",
+        f"kubectl apply -f {where / '_platform'}   comes first, and closes nothing." if made.platform else "",
+        f"kubectl apply -f {where / 'NAMESPACE'}   then one namespace after the other; watch: hubble-analyzer drops --follow",
+        f"kubectl apply -f {where / '_default-deny'}   comes last, and closes all the rest." if made.closing else "",
+    ]
+    return [step for step in steps if step]
 
 
 def _named(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Named, ...]:

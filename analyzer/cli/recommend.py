@@ -12,7 +12,7 @@ import rich_click as click
 
 from analyzer.cli.detail import Detail, details_policies
 from analyzer.cli.options import OUTPUT, FlowCommand, Inputs, reads_flows
-from analyzer.cli.platform import Platform, lays_platform
+from analyzer.cli.platform import Platform, lays_platform, platform_steps
 from analyzer.cli.selfcheck import checked, with_check
 from analyzer.cli.shape import Shape, existing_policies, shaped, shapes_policies, write_changes
 from analyzer.errors import UsageError
@@ -179,17 +179,7 @@ def next_steps(folder: Path | None, *, kustomize: bool = False, baseline: Baseli
         return ["hubble-analyzer recommend ... --output-dir policies   writes one file per workload, and a report."]
     way = "-k" if kustomize else "--recursive -f"
     if baseline is not None:
-        return [
-            f"Read {folder / 'REPORT.md'} and the policies: each file tells what it is based on.",
-            *(
-                f"kubectl apply -f {folder / step}   {why}"
-                for step, why in (
-                    ("_platform", "comes first, and closes nothing."),
-                    ("NAMESPACE", "then one namespace after the other; watch: hubble-analyzer drops --follow"),
-                    *([("_default-deny", "comes last, and closes all the rest.")] if baseline.closing else []),
-                )
-            ),
-        ]
+        return platform_steps(folder, baseline)
     return [
         f"Read {folder / 'REPORT.md'} and the policies: each file tells what it is based on.",
         f"kubectl apply --dry-run=server {way} {folder}   lets your cluster check them; nothing changes.",

@@ -70,9 +70,12 @@ def deny_switches(written: Written, context: Context) -> Iterator[Trap]:
 
 
 def default_deny_alone(written: Written, context: Context) -> Iterator[Trap]:
-    """enableDefaultDeny does nothing for a direction in which its own rule has no items (docs/semantics.md 8)."""
+    """enableDefaultDeny does nothing for a direction in which its own rule has no items (docs/semantics.md 8). A rule that says
+    false for both only says that it closes nothing."""
     for spec in written.specs if not written.is_kubernetes else ():
         wanted = mapping(spec.body.get("enableDefaultDeny"))
+        if all(wanted.get(side) is False for side in _SIDES):
+            continue
         for side in _SIDES:
             if wanted.get(side) is None or listed(spec.body.get(side)) or listed(spec.body.get(f"{side}Deny")):
                 continue

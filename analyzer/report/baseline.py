@@ -37,8 +37,15 @@ def baseline_sections(found: Baseline, broken: Sequence[Finding], *, full: bool)
 
 
 def _policies(found: Baseline) -> Section:
+    several = len(found.platforms) > 1
     rows = tuple(
-        Row((each.data["metadata"]["name"], _purpose(each.header), each.path))
+        Row(
+            (
+                f"{_place(each.path)}{each.data['metadata']['name']}" if several else each.data["metadata"]["name"],
+                _purpose(each.header),
+                each.path,
+            )
+        )
         for each in (*found.platform, *found.closing)
     )
     notes = (
@@ -46,6 +53,11 @@ def _policies(found: Baseline) -> Section:
         f"{', '.join(found.system[:8])}{' and others' if len(found.system) > 8 else ''}.",
     )
     return Section(f"Platform baseline: {count(len(rows), 'policy')}", notes, (Table("baseline", _POLICIES, rows),))
+
+
+def _place(path: str) -> str:
+    """The folder of the cluster, where each has one."""
+    return f"{path.split('/', 1)[0]}:"
 
 
 def _purpose(header: Sequence[str]) -> str:
@@ -62,7 +74,10 @@ def _closing(found: Baseline, broken: Sequence[Finding]) -> Section:
     for direction in (Direction.INGRESS, Direction.EGRESS):
         for key in found.unseen.get(direction, ()):
             ways[key].append(direction.name.lower())
-    rows = tuple(Row((str(key), " and ".join(each))) for key, each in sorted(ways.items()))
+    several = len(found.platforms) > 1
+    rows = tuple(
+        Row((f"{key.cluster}:{key}" if several else str(key), " and ".join(each))) for key, each in sorted(ways.items())
+    )
     dropped = tuple(_broken(finding) for finding in broken)
     told = (
         f"Of what was recorded it would drop {count(len(broken), 'connection')} that the policies above let pass."

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from analyzer.aggregate import aggregate
-from analyzer.baseline import Baseline, Named, Topic, Wishes, baseline, closed_by, default_deny
+from analyzer.baseline import Baseline, Named, Topic, Wishes, baseline, broken_by_closing, closed_by, default_deny
 from analyzer.demo import CLUSTER, Cluster, generated_cluster, records
 from analyzer.diff import Change, compare
 from analyzer.inventories import from_edges
@@ -233,6 +233,13 @@ def test_each_cluster_has_its_own_baseline() -> None:
     ]
     found = made(edges)
     assert [each.path for each in found.platform] == ["east/_platform/dns.yaml", "west/_platform/dns.yaml"]
+    inventory = from_edges(edges)
+    options = found.options(Options(), inventory)
+    assert broken_by_closing(found, recommend(edges, inventory, options), edges, inventory) == ()
+    # Without its own resolver, what the other cluster allows does not help.
+    bare = replace(found, platforms={"east": found.platforms["east"], "west": ()})
+    dropped = broken_by_closing(bare, recommend([], inventory), edges, inventory)
+    assert [each.edge.source.cluster for each in dropped] == ["west"]
 
 
 def test_names_are_unique() -> None:

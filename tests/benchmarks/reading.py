@@ -28,16 +28,21 @@ __all__ = ["run"]
 SEED, EDGES = 1, 2_000
 FILE = 200_000
 """Lines that are read from a file."""
-STREAMS = ((200_000, 0), (2_000_000, 0), (100_000, 100_000), (1_000_000, 1_000_000), (10_000_000, 10_000_000))
-"""Flows, and how many internet clients they come from (0: workloads of a cluster alone)."""
+STREAMS = ((1_000_000, EDGES), (10_000_000, EDGES), (1_000_000, 5 * EDGES))
+"""Flows, and over how many edges."""
+CLIENTS = (1_000_000, 10_000_000)
+"""As many flows, each from an internet client of its own."""
 
 
 def run() -> None:
     """Print the figures: speed first, then memory."""
     with tempfile.TemporaryDirectory() as folder:
         _speed(Path(folder))
-        for flows, clients in STREAMS:
-            _memory(Path(folder), scaled(flows), scaled(clients))
+        found = [_memory(Path(folder), scaled(flows), scaled(edges), 0) for flows, edges in STREAMS]
+        for clients in CLIENTS:
+            _memory(Path(folder), scaled(clients), EDGES, scaled(clients))
+    _, (few, less), (many, more) = found
+    print(f"  {(more - less) * 1024 / (many - few):,.1f} KiB per edge: from {few:,} to {many:,} edges")
 
 
 def _speed(folder: Path) -> None:
@@ -75,29 +80,31 @@ def _each_line(path: Path, work: Callable[[bytes], object]) -> None:
             work(line)
 
 
-def _memory(folder: Path, flows: int, clients: int) -> None:
+def _memory(folder: Path, flows: int, edges: int, clients: int) -> tuple[int, float]:
+    """Print the peak of reading such a stream; the edges that were found, and the peak in MiB."""
     pipe = folder / "pipe"
     os.mkfifo(pipe)
-    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(str(pipe), flows, clients))
+    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(str(pipe), flows, edges, clients))
     writer.start()
     try:
         measured = in_child(_read, str(pipe))
     finally:
         writer.join()
         pipe.unlink()
-    edges, records = measured.value
+    found, records = measured.value
     assert records == flows
     what = f"from {clients:,} internet clients" if clients else "of a cluster"
     print(
-        f"  {flows:>10,} flows {what}: peak {measured.peak:,.0f} MiB, {edges:,} edges, "
+        f"  {flows:>10,} flows {what}: peak {measured.peak:,.0f} MiB, {found:,} edges, "
         f"{flows / measured.cpu:,.0f} flows per CPU-second",
         flush=True,
     )
+    return found, measured.peak
 
 
-def _write(pipe: str, flows: int, clients: int) -> None:
+def _write(pipe: str, flows: int, edges: int, clients: int) -> None:
     with open(pipe, "wb", buffering=1 << 20) as file:
-        file.writelines(lines(SEED, flows, edges=EDGES, clients=clients))
+        file.writelines(lines(SEED, flows, edges=edges, clients=clients))
 
 
 def _read(pipe: str) -> tuple[int, int]:
