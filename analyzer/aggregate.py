@@ -20,7 +20,7 @@ from analyzer.model.flow import (
     Verdict,
 )
 from analyzer.model.l4 import L4
-from analyzer.shapes import DESTINATION_PORT, SOURCE_PORT, Line, Shape, ShapeKey, Shapes
+from analyzer.shapes import DESTINATION_PORT, SOURCE_PORT, Line, Manner, Shape, ShapeKey, Shapes
 
 if TYPE_CHECKING:
     from analyzer.sources.base import Batch, Record
@@ -57,9 +57,8 @@ class _Outside:
         self.day, self.four, self.six = day, _Crowd(), _Crowd()
 
 
-_Place = tuple[Shape, EdgeStats | None, Activity | None, _Outside | None, int]
-"""Where packets of a shape go in the table: edge and cell, or a place that depends on the packet; and whether they prove an
-answer."""
+_Place = tuple[Shape, EdgeStats | None, Activity | None, _Outside | None]
+"""Where packets of a shape go in the table: edge and cell, or a place that depends on the packet, or (all None) nowhere."""
 
 
 class Aggregator:
@@ -137,7 +136,8 @@ class Aggregator:
                 source_token = self._end(source)
             if destination_token is None:
                 destination_token = self._end(destination)
-            pick = manner.pick
+            kin = manner.kin
+            pick = kin.pick
             # Port 0 is what a field mask leaves: then the other port decides whether there is a layer 4 at all.
             if pick == DESTINATION_PORT:
                 port: object = destination_port or (source_port,)
@@ -145,11 +145,11 @@ class Aggregator:
                 port = source_port or (destination_port,)
             else:
                 port = bool(source_port or destination_port)
-            key = (source_token, destination_token, manner, port)
+            key = (source_token, destination_token, kin, port)
             place = places.get(key)
             if place is None:
                 place = self._place(places, key, flow)
-            shape, stats, cell, outside, answered = place
+            shape, stats, cell, outside = place
             if cell is None or stats is None:
                 located = self._beyond(shape, outside, flow)
                 if located is None:
@@ -162,12 +162,12 @@ class Aggregator:
                 cell.first = time
             cell.weight += weight
             cell.hours |= bit
-            if answered:
+            if manner.answered:
                 stats.answered += weight
             if uuid and uuid < stats.samples.ceiling:
                 stats.samples.add(uuid)
-            if detail is not None or aggregated or shape.rare:
-                self._evidence(shape, stats, flow)
+            if detail is not None or aggregated or shape.rare or manner.rare:
+                self._evidence(shape, manner, stats, flow)
         self.table.coverage.edge_records += edge_records
 
     def _node(self, node: str, time: int) -> tuple[Activity, dict[ShapeKey, _Place]]:
@@ -199,14 +199,14 @@ class Aggregator:
         day = flow.time // HOUR // 24
         place: _Place
         if shape.skip is not None:
-            place = (shape, None, None, None, 0)
+            place = (shape, None, None, None)
         elif shape.outside:
-            place = (shape, None, None, _Outside(day), shape.manner.answered)
+            place = (shape, None, None, _Outside(day))
         else:
             stats = self._stats.get(shape.line)
             if stats is None:
                 stats = self._stats[shape.line] = self.table.stats(shape.line.key)
-            place = (shape, stats, _cell(stats, shape, day, flow.time), None, shape.manner.answered)
+            place = (shape, stats, _cell(stats, shape, day, flow.time), None)
         places[key] = place
         return place
 
@@ -259,15 +259,15 @@ class Aggregator:
         found = crowd.cells[truncate(address, group.level)] = (stats, _cell(stats, shape, day, time))
         return found
 
-    def _evidence(self, shape: Shape, stats: EdgeStats, flow: Flow) -> None:
+    def _evidence(self, shape: Shape, manner: Manner, stats: EdgeStats, flow: Flow) -> None:
         """What varies from record to record of one shape, or is rare."""
         weight, detail = flow.weight, flow.detail
-        stats.resets += shape.manner.resets * weight
-        stats.guessed += shape.manner.guessed * weight
+        stats.resets += manner.resets * weight
+        stats.guessed += manner.guessed * weight
         stats.conflicting += shape.conflicting * weight
         if flow.aggregated:
             stats.uncertain += weight
-        if shape.manner.reply is None:
+        if not shape.kin.directed:
             pair = (str(flow.source_port), str(flow.destination_port))
             stats.pairs.add(pair[::-1] if shape.swapped else pair, weight)
         if shape.outside:
@@ -291,7 +291,7 @@ class Aggregator:
 
     def _details(self, shape: Shape, stats: EdgeStats, flow: Flow, detail: Detail) -> None:
         weight = flow.weight
-        service = detail.source_service if shape.manner.reply else detail.destination_service
+        service = detail.source_service if shape.kin.reply else detail.destination_service
         if service:
             stats.services.add(service, weight)
         for direction, allowed, denied in (
@@ -319,7 +319,7 @@ class Aggregator:
             stats.queries.overflow = stats.queries.overflow or bool(dns.query)
             return
         # Search-list expansions come back as NXDOMAIN: names nobody can use.
-        if (shape.manner.reply or dns.ips) and not dns.rcode:
+        if (shape.kin.reply or dns.ips) and not dns.rcode:
             stats.queries.add(dns.query, flow.weight)
         cluster = observing_cluster(flow.node)
         for address in dns.ips[:64]:
@@ -328,7 +328,7 @@ class Aggregator:
 
 def _cell(stats: EdgeStats, shape: Shape, day: int, time: int) -> Activity:
     """The cell for packets of a shape on a day; `time` is that of a packet which is about to be counted there."""
-    cell = stats.cell(shape.manner.cell(day, shape.side))
+    cell = stats.cell(shape.kin.cell(day, shape.side))
     if not cell.hours:
         cell.first = cell.last = time
     return cell

@@ -10,7 +10,7 @@ from analyzer.model.edge import MAX_WORKLOADS, ActivityKey, EdgeKey, Endpoint
 from analyzer.model.flow import EventKind, Flow, FlowEndpoint, Skip, TcpFlags, TraceReason, Verdict
 from analyzer.model.l4 import L4, Protocol
 
-__all__ = ["End", "Line", "Manner", "Shape", "ShapeKey", "Shapes"]
+__all__ = ["End", "Kin", "Line", "Manner", "Shape", "ShapeKey", "Shapes"]
 
 SYN, ACK, RST = int(TcpFlags.SYN), int(TcpFlags.ACK), int(TcpFlags.RST)
 
@@ -39,29 +39,24 @@ class End:
         self.pod: tuple[str, ...] = ()
 
 
-class Manner:
-    """What the numbers of a packet - protocol, flags, verdict, kind and so on - come to, whoever its ends are.
+class Kin:
+    """What the numbers of a packet - protocol, verdict, kind and so on - come to, but for what they prove.
 
     Most of them make no difference: a PSH is as good as an ACK. Packets whose `traits` are equal share one object.
     """
 
-    __slots__ = ("answered", "cells", "guessed", "kind", "pick", "reason", "reply", "resets", "sides", "verdict")
+    __slots__ = ("cells", "directed", "kind", "pick", "protocol", "reason", "reply", "sides", "traits", "verdict")
 
-    def __init__(self, flow: Flow, told: Way | bool) -> None:
-        reply, guessed = told if isinstance(told, Way) else (told, False)
-        self.reply, self.guessed = reply, int(guessed)
+    def __init__(self, flow: Flow, reply: bool | None) -> None:
+        self.protocol = flow.protocol or Protocol.ANY
+        self.directed, self.reply = reply is not None, bool(reply)
         self.kind, self.verdict, self.reason = flow.kind, flow.verdict, flow.drop_reason
         self.sides = tuple(side_of(flow, here, there, bool(reply)) for here in (False, True) for there in (False, True))
-        self.answered, self.resets = _answers(flow, reply)
-        ports = flow.protocol is not None and flow.protocol.has_ports
+        ports = self.protocol.has_ports
         self.pick = NO_PORT if reply is None else SOURCE_PORT if reply and ports else DESTINATION_PORT
         self.cells: dict[tuple[int, int], ActivityKey] = {}
-
-    def traits(self, flow: Flow) -> tuple[object, ...]:
-        """All that tells this manner from others; `flow` is the one it was made for."""
         related = flow.trace_reason == TraceReason.RELATED
-        numbers = (flow.protocol, self.kind, self.verdict, self.reason, related)
-        return (*numbers, self.reply, self.guessed, self.sides, self.answered, self.resets)
+        self.traits = (flow.protocol, self.kind, self.verdict, self.reason, related, reply, self.sides)
 
     def cell(self, day: int, side: int) -> ActivityKey:
         """Where a packet on `day` is counted, when `side` (an index of `sides`) says which of its ends are local."""
@@ -70,6 +65,17 @@ class Manner:
             key = ActivityKey(day, self.sides[side], self.kind, self.verdict, self.reason)
             found = self.cells[day, side] = key
         return found
+
+
+class Manner:
+    """What all the numbers of a packet come to: `kin`, and what they prove (`rare` if it is more than an answer)."""
+
+    __slots__ = ("answered", "guessed", "kin", "rare", "resets")
+
+    def __init__(self, flow: Flow, kin: Kin, reply: bool | None, guessed: bool) -> None:
+        self.kin, self.guessed = kin, int(guessed)
+        self.answered, self.resets = _answers(flow, reply)
+        self.rare = bool(self.resets or guessed)
 
 
 def _answers(flow: Flow, reply: bool | None) -> tuple[int, int]:
@@ -94,27 +100,27 @@ class Line:
 
 
 class Shape:
-    """What all packets with like ends, one manner and one server port have in common.
+    """What all packets with like ends, of one kin and to or from one server port have in common.
 
     `outside` is 1 if the source, 2 if the destination lies outside the cluster, so that its address is part of the edge;
-    `swapped` tells whether the edge's source is the packet's destination; `side` is an index of the manner's `sides`.
+    `swapped` tells whether the edge's source is the packet's destination; `side` is an index of the kin's `sides`.
     """
 
-    __slots__ = ("conflicting", "line", "manner", "outside", "rare", "side", "skip", "swapped")
+    __slots__ = ("conflicting", "kin", "line", "outside", "rare", "side", "skip", "swapped")
 
-    def __init__(self, manner: Manner, source: End, destination: End) -> None:
-        self.manner = manner
+    def __init__(self, kin: Kin, source: End, destination: End) -> None:
+        self.kin = kin
         self.side = 2 * source.local + destination.local
         self.outside = 1 if source.endpoint.address else 2 if destination.endpoint.address else 0
         self.conflicting = int(source.conflicting or destination.conflicting)
-        self.rare = bool(manner.resets or manner.guessed or self.conflicting or self.outside or manner.reply is None)
-        self.swapped = bool(manner.reply)
+        self.rare = bool(self.conflicting or self.outside or not kin.directed)
+        self.swapped = kin.reply
         self.skip: Skip | None = None
         self.line: Line
 
 
-ShapeKey = tuple[int, int, Manner, object]
-"""Tokens of both ends, the manner, and the server's port."""
+ShapeKey = tuple[int, int, Kin, object]
+"""Tokens of both ends, the kin, and the server's port."""
 
 
 class Shapes:
@@ -123,7 +129,8 @@ class Shapes:
     def __init__(self) -> None:
         self.ends: dict[int, End] = {}
         self.manners: dict[tuple[object, ...], Manner] = {}
-        self._alike: dict[tuple[object, ...], Manner] = {}
+        self._kin: dict[tuple[object, ...], Kin] = {}
+        self._skips: dict[tuple[Kin, object], Skip | None] = {}
         self._endpoints: dict[Endpoint, End] = {}
         self._tokens: dict[tuple[int, bool, bool], int] = {}
         self._shapes: dict[str, dict[ShapeKey, Shape]] = {}
@@ -135,7 +142,7 @@ class Shapes:
     def clear(self) -> None:
         """Forget everything. No number is given a second time: keys made before must not come back to life."""
         known: tuple[dict[object, object], ...] = (
-            self.ends, self.manners, self._alike, self._endpoints, self._tokens, self._shapes, self._lines,
+            self.ends, self.manners, self._kin, self._skips, self._endpoints, self._tokens, self._shapes, self._lines,
         )  # type: ignore[assignment]  # fmt: skip
         for each in known:
             each.clear()
@@ -175,9 +182,11 @@ class Shapes:
         """The manner of `flow`, to be found under `key` from now on."""
         if len(self.manners) >= MAX_MANNERS:
             self.manners.clear()
-        made = Manner(flow, told)
-        found = self.manners[key] = self._alike.setdefault(made.traits(flow), made)
-        return found
+        reply, guessed = told if isinstance(told, Way) else (told, False)
+        kin = Kin(flow, reply)
+        kin = self._kin.setdefault(kin.traits, kin)
+        made = self.manners[key] = Manner(flow, kin, reply, guessed)
+        return made
 
     def shape(self, cluster: str, key: ShapeKey, flow: Flow) -> Shape:
         """The shape of `flow`, met for the first time or again."""
@@ -186,26 +195,32 @@ class Shapes:
             shapes = self._shapes[cluster] = {}
         found = shapes.get(key)
         if found is None:
-            found = shapes[key] = self._shape(cluster, flow, key[2])
+            found = shapes[key] = self._shape(cluster, flow, *key[2:])
             self.made += 1
         return found
 
-    def _shape(self, cluster: str, flow: Flow, manner: Manner) -> Shape:
+    def _shape(self, cluster: str, flow: Flow, kin: Kin, port: object) -> Shape:
         source, destination = self.end(flow.source), self.end(flow.destination)
-        shape = Shape(manner, source, destination)
-        shape.skip = packet_skip(flow) or ends_skip(source.endpoint, destination.endpoint)
+        shape = Shape(kin, source, destination)
+        shape.skip = self._skip(flow, kin, port) or ends_skip(source.endpoint, destination.endpoint)
         if shape.skip is not None:
             return shape
-        if manner.reply is None:
-            shape.swapped, l4 = destination.endpoint < source.endpoint, L4(flow.protocol or Protocol.ANY)
-        else:
-            l4 = server_l4(flow, manner.reply)
+        if not kin.directed:
+            shape.swapped = destination.endpoint < source.endpoint
         if shape.swapped:
             source, destination = destination, source
-        directed = manner.reply is not None
-        where = (cluster, source.number, destination.number, l4, directed)
+        where = (cluster, source.number, destination.number, kin.protocol, port, kin.directed)
         line = self._lines.get(where)
         if line is None:
-            line = self._lines[where] = Line(EdgeKey(cluster, source.endpoint, destination.endpoint, l4, directed))
+            l4 = server_l4(flow, kin.reply) if kin.directed else L4(kin.protocol)
+            line = Line(EdgeKey(cluster, source.endpoint, destination.endpoint, l4, kin.directed))
+            self._lines[where] = line
         shape.line = line
         return shape
+
+    def _skip(self, flow: Flow, kin: Kin, port: object) -> Skip | None:
+        try:
+            return self._skips[kin, port]
+        except KeyError:
+            found = self._skips[kin, port] = packet_skip(flow)
+            return found
