@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer import aggregate as aggregation
+from analyzer import shapes
 from analyzer.aggregate import MAX_TEXT, Aggregator, aggregate
 from analyzer.model.edge import DAY, EdgeStats, EdgeTable
 from analyzer.model.flow import Detail, DnsRecord, EventKind, Flow, HttpRecord, Skip, Verdict
@@ -100,8 +103,66 @@ def test_forgetting_changes_nothing(flows: list[Flow]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aggregation, "MAX_SHAPES", 2)
         patch.setattr(aggregation, "MAX_ENDS", 2)
+        patch.setattr(shapes, "MAX_MANNERS", 2)
         forgetful = aggregate(flows)
     assert forgetful == aggregate(flows)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(VARIED, max_size=8), max_size=8), st.integers(1, 4), st.randoms(use_true_random=False))
+def test_what_was_handed_out_adds_up(parts: list[list[Flow]], room: int, random: Random) -> None:
+    """Taking the table after every part, and merging in any order, is as good as never taking it; so it is with little
+    room. Every part comes twice, so that the second table meets what only the memory of the first one knows."""
+    flows = [flow for part in parts * 2 for flow in part]
+    for limit in (room, aggregation.MAX_SHAPES):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(aggregation, "MAX_SHAPES", limit)
+            patch.setattr(aggregation, "MAX_ENDS", limit)
+            aggregator, taken = Aggregator(), []
+            for part in parts * 2:
+                aggregator.add_records(part)
+                taken.append(aggregator.take())
+        for table, part in zip(taken, parts * 2, strict=True):
+            assert table == aggregate(part)
+        random.shuffle(taken)
+        merged = EdgeTable()
+        for table in taken:
+            merged.merge(table)
+        assert merged == aggregate(flows)
+
+
+def test_numbers_that_mean_nothing_do_not_fill_the_memory() -> None:
+    """Flags of every kind and an end for every packet, as somebody might send who wants the memory to grow."""
+    aggregator = Aggregator()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aggregation, "MAX_SHAPES", 50)
+        patch.setattr(aggregation, "MAX_ENDS", 50)
+        patch.setattr(shapes, "MAX_MANNERS", 50)
+        aggregator.add_records(
+            tcp(CART._replace(identity=number), REDIS, number % 200 + 1, tcp_flags=number % 512, sub_type=number)
+            for number in range(1_000)
+        )
+    known = [aggregator._shapes.ends, aggregator._shapes.manners, aggregator._tokens, *aggregator._places.values()]
+    assert all(len(each) <= 51 for each in known)
+    assert aggregator.table.coverage.edge_records == 1_000
+
+
+def test_packets_that_mean_the_same_share_a_shape() -> None:
+    aggregator = Aggregator()
+    aggregator.add_records(
+        tcp(CART, REDIS, 80, client_port=port, tcp_flags=ACK | port % 16) for port in range(40_000, 40_064)
+    )
+    [places] = aggregator._places.values()
+    assert len(places) == 1
+
+
+def test_a_mask_on_one_port_leaves_a_packet_with_layer_4() -> None:
+    """Only when both ports are missing is there nothing to go by, whichever of the two comes first."""
+    one = tcp(CART, REDIS, 0, reply=True)
+    none = one._replace(destination_port=0)
+    for flows in ([one, none], [none, one]):
+        coverage = aggregate(flows).coverage
+        assert (coverage.edge_records, coverage.skipped) == (1, {Skip.NO_L4: 1})
 
 
 @given(st.lists(st.one_of(VARIED, st.sampled_from([*Skip])), max_size=30))
