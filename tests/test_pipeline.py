@@ -15,6 +15,7 @@ from analyzer.pipeline import collect, read, recommend, service_graph, settle
 from analyzer.sources.base import Batch, History, Position, nothing_read_before
 from analyzer.sources.filters import Selection, parse_filters
 from analyzer.sources.jsonpb import FileSource
+from analyzer.sources.several import batches
 from analyzer.store import Store
 from tests.cli.records import exported, shop, write_lines
 
@@ -150,3 +151,23 @@ def test_from_flows_to_policies(tmp_path: Path) -> None:
     edges = settle(read([FileSource([write_lines(tmp_path / "flows.json", shop())])]))
     assert service_graph(edges).number_of_nodes() == 5
     assert len(recommend(edges).documents()) == 4
+
+
+def test_content_read_before_is_known_again_however_it_is_cut(tmp_path: Path) -> None:
+    """Positions of a long file are packed in memory; unpacked they have to be what they were."""
+    many = [Position("a", n * 10, n * 10 + 10, f"{n:032x}") for n in range(1000)]
+    others = [Position("b", 0, 2**40, "ff")]
+
+    class Told:
+        name = "told"
+
+        def batches(self, history: History) -> Iterator[Batch]:
+            yield from (Batch((), each) for each in (*many, *others))
+            found.extend([*history("a"), *history("b"), *history("c")])
+
+        def close(self) -> None:
+            """Nothing to close."""
+
+    found: list[Position] = []
+    assert len(list(batches([Told()], None, lambda stream: many[:1] if stream == "a" else ()))) == 1001
+    assert found == [*many, *others]

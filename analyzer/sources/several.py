@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
 from analyzer.model.flow import Flow, Skip
@@ -13,16 +14,39 @@ __all__ = ["batches"]
 
 def batches(sources: Iterable[FlowSource], keep: Selection | None, history: History) -> Iterator[Batch]:
     """All batches of all sources, filtered. Each source is told what was read before it, in this run too."""
-    seen: dict[str, set[Position]] = {}
+    seen: dict[str, _Seen] = {}
 
     def known(stream: str) -> Sequence[Position]:
-        return sorted({*history(stream), *seen.get(stream, ())})
+        return sorted({*history(stream), *(seen[stream].positions(stream) if stream in seen else ())})
 
     for source in sources:
         for batch in source.batches(known):
             if batch.position is not None:
-                seen.setdefault(batch.position.stream, set()).add(batch.position)
+                seen.setdefault(batch.position.stream, _Seen()).add(batch.position)
             yield batch if keep is None else batch._replace(records=_kept(batch, keep))
+
+
+class _Seen:
+    """What was read of one stream, in a few bytes per position: a long file has a hundred thousand of them."""
+
+    def __init__(self) -> None:
+        self._bounds = array("Q")
+        self._digests = bytearray()
+        self._width = 0
+
+    def add(self, position: Position) -> None:
+        digest = position.digest.encode()
+        self._width = self._width or len(digest)
+        if len(digest) != self._width:
+            raise ValueError("the digests of one stream are of one length")
+        self._bounds.extend((position.start, position.end))
+        self._digests += digest
+
+    def positions(self, stream: str) -> Iterator[Position]:
+        bounds, width = self._bounds, self._width
+        for at in range(len(bounds) // 2):
+            digest = self._digests[at * width : (at + 1) * width].decode()
+            yield Position(stream, bounds[2 * at], bounds[2 * at + 1], digest)
 
 
 def _kept(batch: Batch, keep: Selection) -> list[Record]:

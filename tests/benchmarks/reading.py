@@ -1,4 +1,4 @@
-"""Reading: a file to its edge table, against json.loads alone over the same file; and the memory that takes, however much comes.
+"""Reading: a file to its edge table, against json.loads alone over the same lines; and the memory that takes, however much comes.
 
 The lines are generated, 1.6 KB each (`analyzer.demo.lines`). The file has as many lines as fit a page cache; the long runs get
 theirs from another process through a pipe, so that generating is not measured and nothing that long lies on the disk.
@@ -6,22 +6,25 @@ theirs from another process through a pipe, so that generating is not measured a
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import multiprocessing
 import os
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import zstandard
 
+from analyzer.aggregate import aggregate
 from analyzer.demo.lines import lines
 from analyzer.pipeline import read
 from analyzer.settle import settle
 from analyzer.sources.decode import Decoder
 from analyzer.sources.jsonpb import FileSource
-from tests.benchmarks.measure import cpu_seconds, in_child, scaled
+from tests.benchmarks.measure import Measured, cpu_seconds, in_child, scaled
 
 __all__ = ["run"]
 
@@ -41,7 +44,7 @@ def run() -> None:
         found = [_memory(Path(folder), scaled(flows), scaled(edges), 0) for flows, edges in STREAMS]
         for clients in CLIENTS:
             _memory(Path(folder), scaled(clients), EDGES, scaled(clients))
-    _, (few, less), (many, more) = found
+    (few, less), _, (many, more) = found
     print(f"  {(more - less) * 1024 / (many - few):,.1f} KiB per edge: from {few:,} to {many:,} edges")
 
 
@@ -110,3 +113,7 @@ def _write(pipe: str, flows: int, edges: int, clients: int) -> None:
 def _read(pipe: str) -> tuple[int, int]:
     table = read([FileSource([pipe])])
     return len(settle(table)), table.coverage.records
+
+
+def _loads(pipe: str) -> None:
+    _each_line(Path(pipe), json.loads)
