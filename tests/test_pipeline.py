@@ -15,7 +15,7 @@ from analyzer.pipeline import collect, read, recommend, service_graph, settle
 from analyzer.sources.base import Batch, History, Position, nothing_read_before
 from analyzer.sources.filters import Selection, parse_filters
 from analyzer.sources.jsonpb import FileSource
-from analyzer.sources.several import batches
+from analyzer.sources.several import batches as all_batches
 from analyzer.store import Store
 from tests.cli.records import exported, shop, write_lines
 
@@ -169,5 +169,5 @@ def test_content_read_before_is_known_again_however_it_is_cut(tmp_path: Path) ->
             """Nothing to close."""
 
     found: list[Position] = []
-    assert len(list(batches([Told()], None, lambda stream: many[:1] if stream == "a" else ()))) == 1001
+    assert len(list(all_batches([Told()], None, lambda stream: many[:1] if stream == "a" else ()))) == 1001
     assert found == [*many, *others]

@@ -32,21 +32,15 @@ class _Seen:
     def __init__(self) -> None:
         self._bounds = array("Q")
         self._digests = bytearray()
-        self._width = 0
 
     def add(self, position: Position) -> None:
-        digest = position.digest.encode()
-        self._width = self._width or len(digest)
-        if len(digest) != self._width:
-            raise ValueError("the digests of one stream are of one length")
         self._bounds.extend((position.start, position.end))
-        self._digests += digest
+        self._digests += position.digest.encode() + b"\n"
 
     def positions(self, stream: str) -> Iterator[Position]:
-        bounds, width = self._bounds, self._width
-        for at in range(len(bounds) // 2):
-            digest = self._digests[at * width : (at + 1) * width].decode()
-            yield Position(stream, bounds[2 * at], bounds[2 * at + 1], digest)
+        starts, ends = self._bounds[::2], self._bounds[1::2]
+        for start, end, digest in zip(starts, ends, self._digests.decode().split("\n")[:-1], strict=True):
+            yield Position(stream, start, end, digest)
 
 
 def _kept(batch: Batch, keep: Selection) -> list[Record]:
