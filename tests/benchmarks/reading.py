@@ -35,17 +35,24 @@ STREAMS = ((1_000_000, EDGES), (10_000_000, EDGES), (1_000_000, 5 * EDGES))
 """Flows, and over how many edges."""
 CLIENTS = (1_000_000, 10_000_000)
 """As many flows, each from an internet client of its own."""
+TABLE = 30_000
+"""Lines over `EDGES` edges after which every edge was seen with all that it will ever hold, but for counters."""
 
 
 def run() -> None:
     """Print the figures: speed first, then memory."""
     with tempfile.TemporaryDirectory() as folder:
         _speed(Path(folder))
+        _repeated(Path(folder), scaled(STREAMS[0][0]))
         found = [_memory(Path(folder), scaled(flows), scaled(edges), 0) for flows, edges in STREAMS]
         for clients in CLIENTS:
             _memory(Path(folder), scaled(clients), EDGES, scaled(clients))
     (few, less), _, (many, more) = found
     print(f"  {(more - less) * 1024 / (many - few):,.1f} KiB per edge: from {few:,} to {many:,} edges")
+    edges, size = in_child(_table, scaled(5 * EDGES)).value
+    print(
+        f"  {size / edges / 1024:,.1f} KiB per edge of that in the table of {edges:,} edges, the rest in what reading remembers"
+    )
 
 
 def _speed(folder: Path) -> None:
@@ -83,17 +90,35 @@ def _each_line(path: Path, work: Callable[[bytes], object]) -> None:
             work(line)
 
 
-def _memory(folder: Path, flows: int, edges: int, clients: int) -> tuple[int, float]:
-    """Print the peak of reading such a stream; the edges that were found, and the peak in MiB."""
+def _repeated(folder: Path, flows: int) -> None:
+    """The same edges again and again: what the speed comes to when hardly any line brings something new."""
+    plain = _through_pipe(folder, (flows, EDGES, 0), _loads)
+    measured = _through_pipe(folder, (flows, EDGES, 0), _read)
+    edges, _ = measured.value
+    print(
+        f"{flows:,} lines through a pipe, {flows / edges:,.0f} for each of {edges:,} edges\n"
+        f"  file to edge table        {flows / measured.cpu:>11,.0f} flows per CPU-second, "
+        f"{plain.cpu / measured.cpu:5.2f} times json.loads",
+        flush=True,
+    )
+
+
+def _through_pipe(folder: Path, stream: tuple[int, int, int], work: Callable[[str], object]) -> Measured:
+    """What `work` takes, in a process of its own, for flows, edges and clients that another one writes."""
     pipe = folder / "pipe"
     os.mkfifo(pipe)
-    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(str(pipe), flows, edges, clients))
+    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(str(pipe), *stream))
     writer.start()
     try:
-        measured = in_child(_read, str(pipe))
+        return in_child(work, str(pipe))
     finally:
         writer.join()
         pipe.unlink()
+
+
+def _memory(folder: Path, flows: int, edges: int, clients: int) -> tuple[int, float]:
+    """Print the peak of reading such a stream; the edges that were found, and the peak in MiB."""
+    measured = _through_pipe(folder, (flows, edges, clients), _read)
     found, records = measured.value
     assert records == flows
     what = f"from {clients:,} internet clients" if clients else "of a cluster"
@@ -117,3 +142,17 @@ def _read(pipe: str) -> tuple[int, int]:
 
 def _loads(pipe: str) -> None:
     _each_line(Path(pipe), json.loads)
+
+
+def _table(edges: int) -> tuple[int, int]:
+    """Edges, and the bytes that the table takes without the memory of what read it."""
+    tracemalloc.start()
+    decoder = Decoder()
+    table = aggregate(decoder.decode(line) for line in lines(SEED, TABLE * edges // EDGES, edges=edges))
+    del decoder
+    found = len(table)
+    gc.collect()
+    with_table, _ = tracemalloc.get_traced_memory()
+    del table
+    gc.collect()
+    return found, with_table - tracemalloc.get_traced_memory()[0]
