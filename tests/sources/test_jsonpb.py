@@ -226,7 +226,9 @@ def test_invalid_utf_8_in_an_endpoint_is_counted(write: Write) -> None:
     assert (found.numbers, found.skipped) == ([1], {Skip.MALFORMED: 1})
 
 
-@pytest.mark.parametrize("data", [b"", b"\n\n \r\n\n", gzip.compress(b""), zstd(b"")])
+@pytest.mark.parametrize(
+    "data", [b"", b"\n\n \r\n\n", gzip.compress(b""), zstd(b"")], ids=("nothing", "line ends", "gzip", "zstd")
+)
 def test_an_empty_file_holds_nothing_and_is_no_error(write: Write, data: bytes) -> None:
     found = Reading(write(data))
     assert (found.uuids, found.skipped, found.error) == ([], {}, None)
