@@ -39,7 +39,11 @@ class Topic(StrEnum):
 
     DIRECT = "reached from the internet directly"
     GATEWAYS = "several ways in"
+    OPENS = "opens what is closed now"
+    MONITORING = "taken for monitoring"
     METADATA = "talks to a cloud metadata address"
+    NODES = "may be reached from outside through nodes"
+    NO_RESOLVER = "name resolution"
     API_SERVER = "uses the API server"
     LOOKALIKE = "reaches many workloads"
     NOT_SEEN = "named and never seen"
@@ -58,7 +62,13 @@ def cautions(draft: Draft, roles: Roles, wishes: Wishes, cluster: str, system: f
     found = [
         *_direct(roles, wishes, system),
         *_ways_in(roles),
+        *(
+            Caution(Topic.MONITORING, str(key), "may reach every workload on every port; see that it is yours")
+            for key in roles.monitoring
+        ),
         *_metadata(draft, cluster),
+        *_through_nodes(draft, roles, cluster, system),
+        *([] if roles.resolvers else [Caution(Topic.NO_RESOLVER, "", _NO_RESOLVER)]),
         *_api_server(draft, cluster, system),
         *_lookalikes(roles),
         *(Caution(Topic.NOT_SEEN, name, "no workload that was seen is called so") for name in roles.unseen),
@@ -100,6 +110,24 @@ def _metadata(draft: Draft, cluster: str) -> Iterator[Caution]:
         yield Caution(Topic.METADATA, name, f"{address} ({METADATA[address]}): {', '.join(sorted(states))}")
 
 
+_NO_RESOLVER = (
+    "no policy lets everybody resolve names: no resolver for all was seen, or lookups are narrowed (--l7 dns). Once egress is "
+    "closed, workloads without a policy of their own have none"
+)
+
+
+def _through_nodes(draft: Draft, roles: Roles, cluster: str, system: frozenset[str]) -> Iterator[Caution]:
+    """NodePorts and load balancers put the node in the place of their clients."""
+    ports: dict[SubjectKey, set[str]] = defaultdict(set)
+    for claim in draft.claims:
+        if claim.direction is Direction.INGRESS and claim.peer == EntityPeer(Entity.REMOTE_NODE):
+            ports[claim.subject].add(str(claim.l4))
+    for key, l4s in ports.items():
+        if key.cluster == cluster and key not in roles.gateways and not is_system(key.namespace, system):
+            text = f"other nodes use {', '.join(sorted(l4s)[:5])}, maybe for clients of a NodePort or load balancer"
+            yield Caution(Topic.NODES, str(key), text)
+
+
 def _api_server(draft: Draft, cluster: str, system: frozenset[str]) -> Iterator[Caution]:
     users: dict[SubjectKey, int] = defaultdict(int)
     for claim in draft.claims:
@@ -116,5 +144,5 @@ def _api_server(draft: Draft, cluster: str, system: frozenset[str]) -> Iterator[
 
 def _lookalikes(roles: Roles) -> Iterator[Caution]:
     for key, number in roles.lookalikes.items():
-        text = f"{number} of other namespaces; if that is your monitoring, name it with --monitoring {key}"
+        text = f"{number} of other namespaces on one port; if that is your monitoring, name it with --monitoring {key}"
         yield Caution(Topic.LOOKALIKE, str(key), text)

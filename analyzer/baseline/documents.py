@@ -93,15 +93,16 @@ class _Maker:
         names = ", ".join(sorted({f"{_title(each.peer)} port {each.port}" for each in roles.resolvers}))
         yield self._document("dns", "platform-dns", self._everybody, {"egress": items}, f"Name resolution at {names}.")
         for subject, ports in self._servers(roles):
-            item = {"fromEndpoints": [{}], "toPorts": [{"ports": _ports([l4 for p in ports for l4 in _lookups(p)])}]}
+            l4s = [l4 for port in ports for l4 in _lookups(port)]
+            items = [{"fromEndpoints": [{}], "toPorts": [{"ports": _ports(some)}]} for some in _lists(l4s)]
             name = self._name("platform-dns", subject.key)
-            sections = {"ingress": [item]}
+            sections = {"ingress": items}
             yield self._document("dns", name, _only(subject), sections, f"{subject.key} resolves names for everybody.")
 
     def _servers(self, roles: Roles) -> Iterator[tuple[Subject, list[int]]]:
         ports: dict[SubjectKey, list[int]] = {}
         for each in roles.resolvers:
-            if isinstance(each.peer, EndpointPeer):
+            if isinstance(each.peer, EndpointPeer) and each.peer.subject.cluster == each.cluster:
                 ports.setdefault(each.peer.subject, []).append(each.port)
         for key, found in sorted(ports.items()):
             if key.namespace not in self._system:
@@ -156,6 +157,7 @@ def closing_documents(
     directions: Collection[Direction],
     unseen: dict[Direction, tuple[SubjectKey, ...]],
     folder: str = "",
+    taken: Collection[str] = (),
 ) -> tuple[Document, ...]:
     """One default deny per direction: an empty rule closes it and allows nothing. ``enableDefaultDeny`` without a rule is refused
     by Cilium. `unseen` are the workloads for which nothing was seen in a direction, so that nothing is left open there."""
@@ -167,13 +169,15 @@ def closing_documents(
         lines = [
             f"Default deny for {section}, to be applied last: after the policies in {PLATFORM} and those of every workload.",
             "Add every system namespace that comes later, by its full name. To take it back, delete this policy.",
-            f"Nothing was seen in this direction, so that nothing allows any, for {_count(len(closed))}: "
+            f"Nothing was seen in this direction, so that no policy of theirs allows any, for {_count(len(closed))}: "
             f"{_listed(map(str, closed))}"
             if closed
             else "Every workload that was seen has something allowed in this direction.",
         ]
         path = f"{folder}{CLOSING}/{section}.yaml"
-        found.append(Document(_clusterwide(f"default-deny-{section}", spec), path, header=marked(lines)))
+        name = f"default-deny-{section}"
+        name = f"{name}-recommended" if name in taken else name
+        found.append(Document(_clusterwide(name, spec), path, header=marked(lines)))
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from analyzer.baseline.cautions import Caution, cautions
 from analyzer.baseline.documents import closing_documents, platform_documents, system_names
+from analyzer.baseline.opened import opened
 from analyzer.baseline.roles import Roles, Wishes, clusters_of, observed, roles_in
 from analyzer.diff import Finding, compare
 from analyzer.manifests import Document
@@ -17,7 +18,8 @@ from analyzer.model.flow import Direction
 from analyzer.model.inventory import Inventory
 from analyzer.model.perspective import home_cluster
 from analyzer.policy import Policy, parse
-from analyzer.recommend.draft import Draft, Options, SubjectKey
+from analyzer.recommend.draft import L7, Draft, Options, SubjectKey
+from analyzer.recommend.internet import is_internet
 from analyzer.recommend.policies import safe_name
 from analyzer.recommend.proposal import Proposal
 from analyzer.recommend.system import is_system
@@ -81,20 +83,29 @@ def baseline(
     draft = observed(edges, inventory)
     seen = {key.namespace for key in draft.subjects} | set(inventory.namespaces)
     system = system_names(options.system, seen)
-    unseen = _unseen(draft, options)
     clusters = clusters_of(draft)
+    # A rule without names beside one with names lets all of them through (docs/semantics.md 45).
+    narrowed = any(L7.DNS in each.l7 for each in (options.default, *options.namespaces.values()))
     taken = {policy.ref.name for policy in options.existing if not policy.ref.namespace}
     platforms: dict[str, tuple[Document, ...]] = {}
     closing: list[Document] = []
     told: list[Caution] = []
     roles: dict[str, Roles] = {}
+    unseen: dict[Direction, tuple[SubjectKey, ...]] = {Direction.INGRESS: (), Direction.EGRESS: ()}
     for cluster in clusters:
         folder = f"{safe_name(cluster)}/" if len(clusters) > 1 else ""
-        own = roles[cluster] = roles_in(draft, cluster, wishes, options.system)
+        own = roles_in(draft, cluster, wishes, options.system)
+        if narrowed:
+            own = replace(own, resolvers=())
+        roles[cluster] = own
         platforms[cluster] = platform_documents(own, draft, system, folder, taken)
-        here = {direction: tuple(k for k in keys if k.cluster == cluster) for direction, keys in unseen.items()}
-        closing.extend(closing_documents(system, directions, here, folder))
-        found = cautions(draft, own, wishes, cluster, options.system)
+        here = _unseen(draft, cluster, options.system, frozenset() if wishes.direct else frozenset(own.direct))
+        unseen = {direction: (*keys, *here[direction]) for direction, keys in unseen.items()}
+        closing.extend(closing_documents(system, directions, here, folder, taken))
+        found = (
+            *cautions(draft, own, wishes, cluster, options.system),
+            *opened(draft, own, options.existing, inventory, cluster, options.system),
+        )
         told.extend(each._replace(where=f"{cluster}:{each.where}") if folder else each for each in found)
     return Baseline(
         MappingProxyType(platforms),
@@ -107,17 +118,19 @@ def baseline(
     )
 
 
-def _unseen(draft: Draft, options: Options) -> dict[Direction, tuple[SubjectKey, ...]]:
-    """The workloads, outside of system namespaces, for which nothing was seen in a direction."""
-    used = {(claim.subject, claim.direction) for claim in draft.claims}
-    clusters = clusters_of(draft)
+def _unseen(
+    draft: Draft, cluster: str, system: frozenset[str], refused: frozenset[SubjectKey]
+) -> dict[Direction, tuple[SubjectKey, ...]]:
+    """The workloads of a cluster, outside of system namespaces, for which nothing was seen in a direction that is not refused:
+    what comes from the internet to `refused`."""
+    used = {
+        (claim.subject, claim.direction)
+        for claim in draft.claims
+        if not (claim.subject in refused and claim.direction is Direction.INGRESS and is_internet(claim.peer))
+    }
+    own = [key for key in sorted(draft.subjects) if key.cluster == cluster and not is_system(key.namespace, system)]
     return {
-        direction: tuple(
-            key
-            for key in sorted(draft.subjects)
-            if key.cluster in clusters and not is_system(key.namespace, options.system) and (key, direction) not in used
-        )
-        for direction in (Direction.INGRESS, Direction.EGRESS)
+        each: tuple(key for key in own if (key, each) not in used) for each in (Direction.INGRESS, Direction.EGRESS)
     }
 
 
@@ -126,9 +139,11 @@ def parsed(documents: Iterable[Mapping[str, Any]], inventory: Inventory) -> tupl
     return tuple(parse(document, inventory.options) for document in documents)
 
 
-def default_deny(system: Sequence[str], inventory: Inventory) -> tuple[Policy, ...]:
-    """Both directions closed, for the engine: what the cluster comes to in the end, whether or not that is written today."""
-    return parsed((each.data for each in closing_documents(system, _BOTH, {})), inventory)
+def default_deny(
+    system: Sequence[str], inventory: Inventory, directions: frozenset[Direction] = _BOTH
+) -> tuple[Policy, ...]:
+    """Default deny for the engine: in both directions, which a cluster comes to in the end, or in some of them."""
+    return parsed((each.data for each in closing_documents(system, directions, {})), inventory)
 
 
 def closed_by(
@@ -153,9 +168,14 @@ def _own(outcome: EdgeOutcome, cluster: str) -> EdgeOutcome:
 
 
 def broken_by_closing(
-    made: Baseline, proposal: Proposal, edges: Sequence[Edge], inventory: Inventory, existing: Sequence[Policy] = ()
+    made: Baseline,
+    proposal: Proposal,
+    edges: Sequence[Edge],
+    inventory: Inventory,
+    existing: Sequence[Policy] = (),
+    directions: frozenset[Direction] = _BOTH,
 ) -> tuple[Finding, ...]:
-    """What was recorded, passes with everything that is proposed, and would be dropped once both directions are closed too."""
+    """What was recorded, passes with everything that is proposed, and would be dropped once `directions` are closed too."""
     drafts = list(zip(proposal.policies, proposal.documents(), strict=True))
     found: list[Finding] = []
     for cluster, platform in made.platforms.items():
@@ -165,5 +185,5 @@ def broken_by_closing(
         here = [
             edge for edge in edges if cluster in (home_cluster(edge, end) for end in (edge.source, edge.destination))
         ]
-        found.extend(closed_by(here, in_force, default_deny(made.system, local), local))
+        found.extend(closed_by(here, in_force, default_deny(made.system, local, directions), local))
     return tuple(found)

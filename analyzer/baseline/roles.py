@@ -28,7 +28,7 @@ __all__ = ["GATEWAYS", "MONITORING", "Named", "Roles", "Wishes", "clusters_of", 
 GATEWAYS = frozenset(
     {
         "ambassador", "apisix", "cloudflared", "contour", "emissary", "emissary-system", "envoy-gateway", "envoy-gateway-system",
-        "gateway", "gateway-system", "gloo-system", "haproxy", "haproxy-controller", "haproxy-ingress", "ingress", "ingress-apisix",
+        "gateway-system", "gloo-system", "haproxy", "haproxy-controller", "haproxy-ingress", "ingress-apisix",
         "ingress-controller", "ingress-nginx", "ingress-system", "istio-gateway", "istio-gateways", "istio-ingress",
         "istio-system", "kong", "kong-system", "nginx-gateway", "nginx-ingress", "oauth2-proxy", "pomerium", "projectcontour",
         "traefik", "traefik-system", "voyager",
@@ -38,15 +38,15 @@ GATEWAYS = frozenset(
 pod chooses its labels, and who may make namespaces runs the cluster."""
 MONITORING = frozenset(
     {
-        "cattle-monitoring-system", "datadog", "dynatrace", "grafana", "grafana-agent", "metrics", "monitoring", "newrelic",
+        "cattle-monitoring-system", "datadog", "dynatrace", "grafana-agent", "monitoring", "newrelic",
         "observability", "opentelemetry", "opentelemetry-operator-system", "prometheus", "prometheus-operator", "telemetry",
-        "victoria-metrics", "victoriametrics", "vm", "zabbix",
+        "victoria-metrics", "victoriametrics", "zabbix",
     }
 )  # fmt: skip
 """Namespaces of what watches workloads, likewise."""
 WATCHED = 3
-"""So many workloads of other namespaces are at least used by what is taken for monitoring: a database is no monitor because it
-lives in such a namespace."""
+"""So many workloads of other namespaces, and on one port, are at least used by what is taken for monitoring: a dashboard with three
+databases is no monitor because it lives in such a namespace."""
 
 
 class Named(NamedTuple):
@@ -81,7 +81,7 @@ class Wishes:
     direct: bool = False
 
 
-_NODES = frozenset(map(EntityPeer, (Entity.HOST, Entity.REMOTE_NODE)))
+_NODES = frozenset(map(EntityPeer, (Entity.HOST, Entity.REMOTE_NODE, Entity.KUBE_APISERVER)))
 _NOTHING: Mapping[SubjectKey, tuple[L4, ...]] = MappingProxyType({})
 
 
@@ -175,15 +175,15 @@ def _doors(claims: Iterable[Claim]) -> dict[SubjectKey, tuple[L4, ...]]:
 
 
 def _watched(claims: Iterable[Claim], lookups: set[tuple[object, int]]) -> dict[SubjectKey, set[SubjectKey]]:
-    """For each workload those of other namespaces that it uses; name resolution does not count."""
-    found: dict[SubjectKey, set[SubjectKey]] = defaultdict(set)
+    """For each workload those of other namespaces that it uses on one port, the most used one; name resolution does not count."""
+    found: dict[SubjectKey, dict[L4, set[SubjectKey]]] = defaultdict(lambda: defaultdict(set))
     for claim in claims:
         peer = claim.peer
         if claim.direction is not Direction.EGRESS or not isinstance(peer, EndpointPeer):
             continue
         if peer.subject.namespace != claim.subject.namespace and (peer, claim.l4.port) not in lookups:
-            found[claim.subject].add(peer.subject)
-    return found
+            found[claim.subject][claim.l4].add(peer.subject)
+    return {key: max(by_port.values(), key=len) for key, by_port in found.items()}
 
 
 def _probed(draft: Draft) -> set[SubjectKey]:

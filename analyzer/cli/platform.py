@@ -40,11 +40,38 @@ class Platform:
         """Whether there is to be a baseline at all."""
         return self.baseline or bool(self.default_deny)
 
-    def beside(self, options: Options, edges: Sequence[Edge], inventory: Inventory) -> tuple[Options, Baseline | None]:
-        """The baseline, if there is to be one, and how to recommend beside it."""
+    def fits(self, options: Options, *, filtered: bool) -> None:
+        """Raise UsageError where default deny would close more than was looked at."""
+        from analyzer.recommend.system import is_system
+
+        if not self.default_deny:
+            return
+        if filtered or options.only:
+            raise UsageError(
+                "default deny closes the whole cluster, and this is about a part of it",
+                hint="leave out filters and --only-namespace, or --default-deny",
+            )
+        if not all(self.default_deny <= each.directions for each in (options.default, *options.namespaces.values())):
+            raise UsageError(
+                "default deny would close a direction that no rules are written for",
+                hint="let --directions have it as well",
+            )
+        if not is_system("kube-system", options.system):
+            raise UsageError(
+                "default deny would close kube-system, and take name resolution from everybody",
+                hint="--system-namespaces replaces the list: name kube-* as well",
+            )
+
+    def beside(
+        self, options: Options, edges: Sequence[Edge], inventory: Inventory, files: Sequence[str]
+    ) -> tuple[Options, Baseline | None]:
+        """The baseline, if there is to be one, and how to recommend beside it. System namespaces that somebody added to our
+        clusterwide policies in `files` stay system namespaces."""
         if not self.wanted:
             return options, None
         from analyzer.baseline import Wishes, baseline
+
+        options = replace(options, system=options.system | _added(files))
 
         wishes = Wishes(self.gateway, self.monitoring, self.allow_direct_internet)
         made = baseline(edges, inventory, options, wishes, self.default_deny)
@@ -64,8 +91,10 @@ class Platform:
         from analyzer.baseline import broken_by_closing
         from analyzer.report.baseline import baseline_sections
 
-        broken = broken_by_closing(made, proposal, edges, inventory, existing)
-        return Laid(*(baseline_sections(made, broken, full=full) for full in (False, True)))
+        directions = (self.default_deny,) if self.default_deny else ()
+        broken = broken_by_closing(made, proposal, edges, inventory, existing, *directions)
+        short, long = (baseline_sections(made, broken, full=full) for full in (False, True))
+        return Laid(short, long, bool(broken and self.default_deny))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +103,33 @@ class Laid:
 
     short: tuple[Section, ...] = ()
     long: tuple[Section, ...] = ()
+    breaks: bool = False
+    """Whether the default deny that is written would drop what was recorded."""
 
     def told(self, report: Report, *, full: bool = False) -> Report:
         """The report with what there is to say of the baseline before its last section."""
         sections = self.long if full else self.short
         return replace(report, sections=(*report.sections[:-1], *sections, *report.sections[-1:]))
+
+
+def _added(files: Sequence[str]) -> frozenset[str]:
+    """The namespaces that clusterwide policies of ours leave out."""
+    from analyzer.existing import is_managed
+    from analyzer.manifests import load
+    from analyzer.model.labels import NAMESPACE_KEY
+
+    found: set[str] = set()
+    for document in load(files, on_error=lambda error: None):
+        if not is_managed(document.data) or document.data.get("kind") != "CiliumClusterwideNetworkPolicy":
+            continue
+        try:
+            wanted = document.data["spec"]["endpointSelector"]["matchExpressions"]
+            for each in wanted:
+                if each["key"] == f"k8s:{NAMESPACE_KEY}" and each["operator"] == "NotIn":
+                    found.update(name for name in each["values"] if isinstance(name, str))
+        except (KeyError, TypeError):
+            continue  # not as we write them, so not about system namespaces
+    return frozenset(found)
 
 
 def platform_steps(folder: Path, made: Baseline) -> list[str]:
@@ -88,7 +139,10 @@ def platform_steps(folder: Path, made: Baseline) -> list[str]:
         f"Read {folder / 'REPORT.md'} and the policies: each file tells what it is based on.",
         f"kubectl apply -f {where / '_platform'}   comes first, and closes nothing." if made.platform else "",
         f"kubectl apply -f {where / 'NAMESPACE'}   then one namespace after the other; watch: hubble-analyzer drops --follow",
-        f"kubectl apply -f {where / '_default-deny'}   comes last, and closes all the rest." if made.closing else "",
+        f"kubectl apply -f {where / '_default-deny'}   comes last, and closes all the rest. Whatever applies the whole folder at "
+        "once (kubectl -R, a recursive Argo CD application) must not find it before."
+        if made.closing
+        else "",
     ]
     return [step for step in steps if step]
 

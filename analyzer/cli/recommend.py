@@ -113,7 +113,9 @@ def command(
         existing=existing_policies(shape, inputs.cluster_options(), known.options),
     )
     options = detail.options(options)
-    options, baseline = platform.beside(options, found.edges, known)
+    platform.fits(options, filtered=bool(inputs.whitelist or inputs.blacklist))
+    there = [path for path in (*shape.existing, *([str(output_dir)] if output_dir else [])) if Path(path).exists()]
+    options, baseline = platform.beside(options, found.edges, known, there)
     if compare_granularity:
         told = priced(found, known, options, Budget(max_excess, max_rules), full=output in ("wide", "json"))
         show(told, priced_as(output))
@@ -141,7 +143,7 @@ def command(
     show(laid.told(proposal_summary(proposal, found.coverage, steps)), err=True)
     if found.interrupted:
         note("Interrupted: these policies fit only what was read until then.")
-    finish(found.interrupted, findings=not check.passed)
+    finish(found.interrupted, findings=laid.breaks or not check.passed)
 
 
 def priced(found: Found, known: Inventory, options: Options, budget: Budget, *, full: bool) -> Report:

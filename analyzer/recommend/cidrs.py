@@ -24,7 +24,7 @@ from analyzer.recommend.draft import (
     Topic,
 )
 
-__all__ = ["WIDEST", "aggregated", "is_private", "prefixes", "worldly"]
+__all__ = ["WIDEST", "aggregated", "is_own", "is_private", "prefixes", "worldly"]
 
 Network = IPv4Network | IPv6Network
 _Place = tuple[SubjectKey, Direction, L4]
@@ -67,10 +67,12 @@ def aggregated(draft: Draft) -> Draft:
     notes: list[Note] = []
     for place, found in cidrs.items():
         networks = [ip_network(cidr) for cidr in sorted(found)]
-        public = [network for network in networks if not is_private(network)]
+        public = [network for network in networks if not is_own(network)]
         # So short a prefix is what a crowd was truncated to: clients from everywhere, more than the record keeps apart.
         crowd = any(network.prefixlen < WIDEST[network.version] for network in public)
-        if place[1] is Direction.INGRESS and (len(public) > limit or crowd):
+        gateways = draft.options.gateways
+        shut = gateways is not None and place[0] not in gateways
+        if place[1] is Direction.INGRESS and (len(public) > limit or crowd) and not shut:
             peers[place] = dict.fromkeys(found, _WORLD)
             many = (
                 f"there were more than {CROWD} outside clients"
@@ -114,6 +116,11 @@ def _wider(place: _Place, seen: Sequence[Network], covers: set[Network], limit: 
 
 def _size(networks: Iterable[Network]) -> int:
     return sum(each.num_addresses for each in set(_covering(networks).values()))
+
+
+def is_own(network: Network) -> bool:
+    """Whether nothing of `network` is the internet: it lies in somebody's own network, or on a link."""
+    return is_private(network) or network.is_link_local
 
 
 def is_private(network: Network) -> bool:

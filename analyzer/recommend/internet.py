@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
-from analyzer.recommend.cidrs import is_private
+from analyzer.recommend.cidrs import is_own
 from analyzer.recommend.draft import CidrPeer, Claim, Draft, EntityPeer, Peer, Reason, Refusal
 
 __all__ = ["internet", "is_internet"]
@@ -32,6 +32,5 @@ def internet(draft: Draft) -> Draft:
 def is_internet(peer: Peer) -> bool:
     """Whether `peer` is outside of the cluster and of one's own network: any address that is neither private nor link-local."""
     if isinstance(peer, CidrPeer):
-        network = ip_network(peer.cidr)
-        return not (is_private(network) or network.is_link_local or network.is_loopback)
+        return not is_own(ip_network(peer.cidr))
     return peer == EntityPeer(Entity.WORLD)

@@ -85,7 +85,7 @@ def _closing(found: Baseline, broken: Sequence[Finding]) -> Section:
         else "Of what was recorded, it would drop nothing that the policies above let pass."
     )
     tables = (Table("would_drop", _BROKEN, dropped), Table("unseen", _CLOSED, rows))
-    note = f"It closes directions in which nothing was seen, for {count(len(rows), 'workload')}; no policy opens these."
+    note = f"It closes directions in which nothing was seen, for {count(len(rows), 'workload')}; no policy of theirs opens these."
     return Section("What default deny would close", (told, *([note] if rows else ())), tables)
 
 

@@ -17,7 +17,7 @@ from analyzer.model.edge import Edge, Endpoint, Side, Status
 from analyzer.model.flow import Direction
 from analyzer.model.inventory import Inventory
 from analyzer.policy import Policy, parse, validate
-from analyzer.recommend import Options, Reason, SubjectKey, recommend
+from analyzer.recommend import L7, Options, Reason, Settings, SubjectKey, recommend
 from analyzer.settle import settle
 from analyzer.simulate import EdgeOutcome, Result, simulate
 from analyzer.sources.decode import Decoder
@@ -41,6 +41,11 @@ def made(edges: Sequence[Edge], wishes: Wishes | None = None, options: Options |
     for document in (*found.platform, *found.closing):
         assert validate(document.data, inventory.options) == ()
     return found
+
+
+def told(found: Baseline) -> list[tuple[Topic, str]]:
+    """The cautions, but for the one on name resolution, which these edges do without."""
+    return [(each.topic, each.where) for each in found.cautions if each.topic is not Topic.NO_RESOLVER]
 
 
 def policies(found: Baseline) -> list[Policy]:
@@ -141,11 +146,18 @@ def test_monitoring_reaches_every_pod_on_every_port_and_nobody_else_does() -> No
     assert not allowed(found, SILENT, PROMETHEUS, "9090/TCP")
 
 
+def test_a_dashboard_with_three_databases_is_no_monitoring() -> None:
+    grafana = pod("monitoring", app="grafana")
+    found = made([edge(grafana, each, f"{port}/TCP") for port, each in enumerate((CART, BATCH, LEDGER), 3000)])
+    assert found.platform == ()
+    assert told(found) == []
+
+
 def test_a_name_alone_makes_no_monitoring() -> None:
     liar = pod("evil", app="prometheus")
     found = made([edge(liar, each, "9102/TCP") for each in (CART, BATCH, LEDGER)])
     assert found.platform == ()
-    assert [(each.topic, each.where) for each in found.cautions] == [(Topic.LOOKALIKE, "evil/prometheus")]
+    assert told(found) == [(Topic.LOOKALIKE, "evil/prometheus")]
 
 
 def test_monitoring_can_be_named() -> None:
@@ -159,13 +171,38 @@ def test_monitoring_can_be_named() -> None:
 def test_the_internet_comes_in_by_the_gateway_only() -> None:
     edges = [edge(CLIENT, GATEWAY, "443/TCP"), edge(CLIENT, CART, "8080/TCP"), edge(GATEWAY, CART, "8080/TCP")]
     inventory, found = from_edges(edges), made(edges)
-    assert [(each.topic, each.where) for each in found.cautions] == [(Topic.DIRECT, "shop/cart")]
+    assert told(found) == [(Topic.DIRECT, "shop/cart")]
     proposal = recommend(edges, inventory, found.options(Options(), inventory))
     whole = [*policies(found), *(parse(each, inventory.options) for each in proposal.documents())]
     results = {key.destination: each.result for key, each in simulate(edges[:2], whole, inventory).items()}
     assert results == {GATEWAY: Result.ALLOWED, CART: Result.DENIED}
     assert [(each.reason, each.edge.destination) for each in proposal.refused] == [(Reason.DIRECT_INTERNET, CART)]
     assert not allowed(found, CLIENT, GATEWAY, "8443/TCP")
+
+
+@pytest.mark.parametrize(
+    "crowd", [[f"169.254.1.{n}" for n in range(40)], ["127.0.0.0/8", "172.0.0.0/8"]], ids=("link", "cut")
+)
+def test_a_workload_that_is_no_gateway_never_lets_the_world_in(crowd: list[str]) -> None:
+    edges = [edge(outside(each), CART, "8080/TCP") for each in ("203.0.113.9", *crowd)]
+    inventory, found = from_edges(edges), made(edges)
+    proposal = recommend(edges, inventory, found.options(Options(), inventory))
+    whole = [*policies(found), *(parse(each, inventory.options) for each in proposal.documents())]
+    other = edge(outside("198.51.100.66"), CART, "8080/TCP")
+    assert simulate([other], whole, inventory)[other.key].result is Result.DENIED
+
+
+def test_many_ports_of_a_resolver_are_split() -> None:
+    own = pod("names", app="bind")
+    clients = (CART, BATCH, LEDGER)
+    edges = [edge(each, own, f"{port}/UDP", queries=["a.example"]) for each in clients for port in range(5300, 5330)]
+    assert allowed(made(edges), SILENT, own, "5329/TCP")
+
+
+def test_a_resolver_of_another_cluster_is_opened_by_nobody_here() -> None:
+    own = pod("names", "west", app="bind")
+    edges = [edge(each, own, "53/UDP") for each in (CART, BATCH, LEDGER)]
+    assert {each.data["metadata"]["name"] for each in made(edges).platform} <= {"platform-dns"}
 
 
 def test_direct_internet_can_be_allowed() -> None:
@@ -179,14 +216,14 @@ def test_direct_internet_can_be_allowed() -> None:
 def test_a_gateway_can_be_named() -> None:
     found = made([edge(CLIENT, CART, "8080/TCP")], Wishes(gateways=(Named("shop", "cart"), Named("shop", "typo"))))
     assert allowed(found, CLIENT, CART, "8080/TCP")
-    assert [(each.topic, each.where) for each in found.cautions] == [(Topic.NOT_SEEN, "shop/typo")]
+    assert told(found) == [(Topic.NOT_SEEN, "shop/typo")]
 
 
 @pytest.mark.parametrize("address", ["10.0.9.9", "192.168.1.1", "169.254.9.9", "fd00::1"])
 def test_ones_own_network_is_not_the_internet(address: str) -> None:
     edges = [edge(outside(address), CART, "8080/TCP")]
     inventory, found = from_edges(edges), made(edges)
-    assert found.cautions == ()
+    assert told(found) == []
     assert recommend(edges, inventory, found.options(Options(), inventory)).refused == ()
 
 
@@ -207,8 +244,11 @@ def test_who_talks_to_the_api_server_or_to_cloud_metadata_is_told() -> None:
         edge(DNS, API_SERVER, "6443/TCP"),
         edge(REDIS, outside("169.254.169.254"), "80/TCP", status=Status.DROPPED),
     ]
-    told = [(each.topic, each.where) for each in made(edges).cautions]
-    assert told == [(Topic.METADATA, "shop/redis"), (Topic.API_SERVER, "shop/cart")]
+    assert told(made([*edges, *WATCHING])) == [
+        (Topic.MONITORING, "monitoring/prometheus"),
+        (Topic.METADATA, "shop/redis"),
+        (Topic.API_SERVER, "shop/cart"),
+    ]
 
 
 def test_unseen_directions_are_listed_and_what_closing_breaks_is_found() -> None:
@@ -279,3 +319,53 @@ def test_recommendations_beside_it_stay_sound_until_all_is_closed(cluster: Clust
 def test_what_names_no_workload_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neither"):
         Named.parse(text)
+
+
+def test_what_existing_policies_close_and_the_baseline_opens_is_told() -> None:
+    def closing(name: str, end: Endpoint, **peers: object) -> Policy:
+        subject = {"matchLabels": {"app": {label.key: label.value for label in end.labels}["app"]}}
+        return parse(
+            {
+                "apiVersion": "cilium.io/v2",
+                "kind": "CiliumNetworkPolicy",
+                "metadata": {"name": name, "namespace": end.namespace},
+                "spec": {"endpointSelector": subject, "ingress": [peers]},
+            }
+        )
+
+    edges = [edge(CLIENT, GATEWAY, "443/TCP"), *WATCHING]
+    office = closing("office", GATEWAY, fromCIDR=["203.0.113.0/24"])
+    ledger = closing("own", LEDGER, fromEndpoints=[{}])
+    found = made(edges, options=Options(existing=(office, ledger)))
+    opens = [each for each in found.cautions if each.topic is Topic.OPENS]
+    assert {(each.where, each.text) for each in opens} == {
+        ("ingress-nginx/controller", "all of the internet, which CiliumNetworkPolicy ingress-nginx/office closes now"),
+        (
+            "ingress-nginx/controller",
+            "every port to monitoring, which CiliumNetworkPolicy ingress-nginx/office closes now",
+        ),
+        ("ledger/db", "every port to monitoring, which CiliumNetworkPolicy ledger/own closes now"),
+    }
+    open_to_all = closing("open", GATEWAY, fromEntities=["all"])
+    assert not [
+        each for each in made(edges, options=Options(existing=(open_to_all,))).cautions if each.topic is Topic.OPENS
+    ]
+
+
+def test_lookups_that_are_narrowed_are_not_opened_for_everybody() -> None:
+    narrow = Options(Settings(l7=frozenset({L7.DNS})))
+    assert made(DNS_EDGES, options=narrow).platform == ()
+    assert [each.topic for each in made(DNS_EDGES, options=narrow).cautions] == [Topic.NO_RESOLVER]
+    assert made(DNS_EDGES).cautions == ()
+
+
+def test_what_comes_through_nodes_is_told() -> None:
+    assert told(made([edge(REMOTE_NODE, CART, "8080/TCP"), edge(REMOTE_NODE, DNS, "53/UDP")])) == [
+        (Topic.NODES, "shop/cart")
+    ]
+
+
+def test_what_is_refused_opens_no_direction() -> None:
+    edges = [edge(CLIENT, CART, "8080/TCP")]
+    assert made(edges).unseen[Direction.INGRESS] == (SubjectKey("default", "shop", "cart"),)
+    assert made(edges, Wishes(direct=True)).unseen[Direction.INGRESS] == ()

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from analyzer.cli.main import cli
 from analyzer.demo import CLUSTER, records
+from tests.cli.records import exported, write_lines
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,12 @@ def test_json_tells_the_baseline(flows: Path) -> None:
     sections = {key: value for each in data["sections"] for key, value in each.items()}
     assert {each["name"] for each in sections["baseline"]} > {"platform-dns", "platform-probes"}
     assert {"workload": "debug/scanner", "directions": "ingress and egress"} in sections["unseen"]
-    assert [each["where"] for each in sections["cautions"]] == ["shop/payments", "monitoring/operator"]
+    assert [each["where"] for each in sections["cautions"]] == [
+        "monitoring/prometheus",
+        "shop/payments",
+        "shop/frontend",
+        "monitoring/operator",
+    ]
 
 
 def test_the_internet_is_refused_elsewhere_unless_asked_for(flows: Path) -> None:
@@ -98,6 +104,25 @@ def test_the_internet_is_refused_elsewhere_unless_asked_for(flows: Path) -> None
     told = run(*named).stdout
     assert "not through a gateway" in told
     assert "not through a gateway" not in run(*named, "--allow-direct-internet").stdout
+
+
+def test_system_namespaces_that_somebody_added_stay(flows: Path) -> None:
+    run("recommend", flows, "--default-deny", "both", "-d", "policies")
+    closing = Path("policies/_default-deny/egress.yaml")
+    closing.write_text(
+        closing.read_text().replace("      - kube-system\n", "      - kube-system\n      - late-system\n")
+    )
+    run("recommend", flows, "--default-deny", "both", "-d", "policies")
+    assert all("- late-system" in path.read_text() for path in Path("policies/_default-deny").iterdir())
+
+
+def test_a_default_deny_that_would_drop_what_was_recorded_ends_with_1(tmp_path: Path) -> None:
+    seen = [exported("web", "cart", 80, source_namespace="", reply=reply) for reply in (False, True)]
+    direct = write_lines(tmp_path / "direct.json", seen)
+    result = run("recommend", direct, "--default-deny", "ingress", "-d", "policies", code=1)
+    assert "it would drop 1 connection" in result.stderr
+    run("recommend", direct, "--default-deny", "egress", "-d", "others")
+    run("recommend", direct, "--baseline", "-d", "alone")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +134,11 @@ def test_the_internet_is_refused_elsewhere_unless_asked_for(flows: Path) -> None
         (("--baseline", "--dialect", "kubernetes"), "leave --dialect out"),
         (("--baseline", "--monitoring", "a/b/c"), "neither NAMESPACE"),
         (("--default-deny", "sideways"), "sideways"),
+        (("--default-deny", "both", "-d", "x", "--only-namespace", "shop"), "the whole cluster"),
+        (("--default-deny", "both", "-d", "x", "--namespace", "shop"), "the whole cluster"),
+        (("--default-deny", "both", "-d", "x", "--directions", "ingress"), "no rules are written for"),
+        (("--default-deny", "both", "-d", "x", "--directions", "shop=ingress"), "no rules are written for"),
+        (("--default-deny", "both", "-d", "x", "--system-namespaces", "infra"), "close kube-system"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(flows: Path, options: tuple[str, ...], words: str) -> None:
