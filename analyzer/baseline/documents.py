@@ -11,12 +11,12 @@ from analyzer.model.flow import Direction
 from analyzer.model.identity import Entity
 from analyzer.model.l4 import L4, Protocol
 from analyzer.model.labels import NAMESPACE_KEY
-from analyzer.recommend.draft import Draft, EndpointPeer, EntityPeer, Peer, RuleDraft, Subject, SubjectKey
-from analyzer.recommend.evidence import marked
+from analyzer.recommend.draft import Draft, EndpointPeer, EntityPeer, Peer, RuleDraft, Span, Subject, SubjectKey
+from analyzer.recommend.evidence import counted, marked
 from analyzer.recommend.policies import safe_name
-from analyzer.recommend.ports import MAX_PORTS
+from analyzer.recommend.ports import lists
 from analyzer.recommend.render import MANAGED_BY, rule_value, selector
-from analyzer.recommend.system import SYSTEM_NAMESPACES, is_system
+from analyzer.recommend.system import SYSTEM_NAMESPACES, is_namespace, is_system
 
 __all__ = ["CLOSING", "PLATFORM", "closing_documents", "platform_documents", "system_names"]
 
@@ -46,10 +46,12 @@ def system_names(patterns: frozenset[str], seen: Collection[str]) -> tuple[str, 
 
     Where nobody said which namespaces there are, the well-known ones are among them: one without traffic is not seen.
     """
-    exact = {each for each in patterns if not each.endswith("*")}
-    if set(seen) >= _EMPTY:
-        return tuple(sorted((exact - SYSTEM_NAMESPACES) | {n for n in {*_EVERYWHERE, *seen} if is_system(n, patterns)}))
-    return tuple(sorted(exact | {name for name in {*_KNOWN, *_EVERYWHERE, *seen} if is_system(name, patterns)}))
+    named = {each for each in patterns if not each.endswith("*")}
+    whole = set(seen) >= _EMPTY
+    known = {*_EVERYWHERE, *seen, *(() if whole else _KNOWN)}
+    found = {name for name in known if is_system(name, patterns)} | (named - SYSTEM_NAMESPACES if whole else named)
+    # A record may say what it likes; one name that no selector may hold would cost the whole policy.
+    return tuple(sorted(filter(is_namespace, found)))
 
 
 def everybody(system: Sequence[str]) -> dict[str, Any]:
@@ -94,7 +96,8 @@ class _Maker:
         yield self._document("dns", "platform-dns", self._everybody, {"egress": items}, f"Name resolution at {names}.")
         for subject, ports in self._servers(roles):
             l4s = [l4 for port in ports for l4 in _lookups(port)]
-            items = [{"fromEndpoints": [{}], "toPorts": [{"ports": _ports(some)}]} for some in _lists(l4s)]
+            own = EndpointPeer(subject.key, subject.selection)
+            items = [{**_item(Direction.INGRESS, own, some), "fromEndpoints": [{}]} for some in lists(l4s)]
             name = self._name("platform-dns", subject.key)
             sections = {"ingress": items}
             yield self._document("dns", name, _only(subject), sections, f"{subject.key} resolves names for everybody.")
@@ -113,7 +116,7 @@ class _Maker:
         (``allow-localhost=policy``, or ``enable-policy=always``)."""
         if roles.probed:
             items = [rule_value(_rule(Direction.INGRESS, EntityPeer(Entity.HOST)), "from")]
-            text = f"Probes of the kubelet, from a pod's own node; seen at {_count(roles.probed)}."
+            text = f"Probes of the kubelet, from a pod's own node; seen at {counted(roles.probed, 'workload')}."
             yield self._document("probes", "platform-probes", self._everybody, {"ingress": items}, text)
 
     def monitored(self, roles: Roles) -> Iterator[Document]:
@@ -138,7 +141,7 @@ class _Maker:
         for key, l4s in roles.gateways.items():
             if key.namespace in self._system:
                 continue
-            items = [_item(Direction.INGRESS, EntityPeer(Entity.WORLD), l4s) for l4s in _lists(l4s)]
+            items = [_item(Direction.INGRESS, EntityPeer(Entity.WORLD), l4s) for l4s in lists(l4s)]
             name = self._name("platform-internet", key)
             text = f"{key} lets the internet in on {', '.join(map(str, l4s))}."
             yield self._document("internet", name, _only(self._draft.subjects[key]), {"ingress": items}, text)
@@ -169,7 +172,7 @@ def closing_documents(
         lines = [
             f"Default deny for {section}, to be applied last: after the policies in {PLATFORM} and those of every workload.",
             "Add every system namespace that comes later, by its full name. To take it back, delete this policy.",
-            f"Nothing was seen in this direction, so that no policy of theirs allows any, for {_count(len(closed))}: "
+            f"Nothing was seen in this direction, so that no policy of theirs allows any, for {counted(len(closed), 'workload')}: "
             f"{_listed(map(str, closed))}"
             if closed
             else "Every workload that was seen has something allowed in this direction.",
@@ -194,11 +197,11 @@ def _only(subject: Subject) -> dict[str, Any]:
     return selector(subject.selection, {_NAMESPACE: subject.key.namespace})
 
 
-def _rule(direction: Direction, peer: Peer, l4s: Sequence[L4] = ()) -> RuleDraft:
+def _rule(direction: Direction, peer: Peer, l4s: Sequence[L4 | Span] = ()) -> RuleDraft:
     return RuleDraft(SubjectKey("", "", ""), direction, (peer,), tuple(l4s), ())
 
 
-def _item(direction: Direction, peer: Peer, l4s: Sequence[L4] = ()) -> dict[str, Any]:
+def _item(direction: Direction, peer: Peer, l4s: Sequence[L4 | Span] = ()) -> dict[str, Any]:
     return rule_value(_rule(direction, peer, l4s), _WORDS[direction][1])
 
 
@@ -206,23 +209,8 @@ def _lookups(port: int) -> tuple[L4, L4]:
     return L4(Protocol.UDP, port), L4(Protocol.TCP, port)
 
 
-def _ports(l4s: Iterable[L4]) -> list[dict[str, str]]:
-    return [{"port": str(l4.port), "protocol": str(l4.protocol)} for l4 in l4s]
-
-
-def _lists(l4s: Sequence[L4]) -> Iterator[tuple[L4, ...]]:
-    for icmp in (False, True):
-        kind = [l4 for l4 in l4s if l4.protocol.is_icmp is icmp]
-        for start in range(0, len(kind), MAX_PORTS):
-            yield tuple(kind[start : start + MAX_PORTS])
-
-
 def _title(peer: Peer) -> str:
     return str(peer.subject if isinstance(peer, EndpointPeer) else peer[0])
-
-
-def _count(workloads: int) -> str:
-    return f"{workloads} workload{'' if workloads == 1 else 's'}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from analyzer.model.flow import Direction
     from analyzer.recommend import Level, Options
 
-__all__ = ["Choices", "Detail", "details_policies"]
+__all__ = ["Choices", "Detail", "details_policies", "direction"]
 
 T = TypeVar("T")
 
@@ -86,10 +86,11 @@ def _granularity(context: click.Context, parameter: click.Parameter, values: tup
 def _directions(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> Choices[frozenset[Direction]]:
-    return _choices(values, _direction)
+    return _choices(values, direction)
 
 
-def _direction(text: str) -> frozenset[Direction]:
+def direction(text: str) -> frozenset[Direction]:
+    """Read ``ingress``, ``egress`` or ``both``. Raises ValueError."""
     from analyzer.model.flow import Direction
 
     known = {
@@ -104,7 +105,16 @@ def _direction(text: str) -> frozenset[Direction]:
 
 
 def _system(context: click.Context, parameter: click.Parameter, value: str | None) -> frozenset[str] | None:
-    return None if value is None else frozenset(each.strip() for each in value.split(",") if each.strip())
+    """Read ``kube-*,infra``. Raises BadParameter for what no namespace can be called."""
+    from analyzer.recommend.system import is_namespace
+
+    if value is None:
+        return None
+    names = frozenset(each.strip() for each in value.split(",") if each.strip())
+    wrong = sorted(name for name in names if not is_namespace(name.removesuffix("*").rstrip("-") or "x"))
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]!r} is neither a namespace nor the beginning of one with a * behind it")
+    return names
 
 
 _OPTIONS = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from analyzer.cli.detail import direction
 from analyzer.cli.options import OUTPUT
 from analyzer.errors import UsageError
 
@@ -72,7 +73,6 @@ class Platform:
         from analyzer.baseline import Wishes, baseline
 
         options = replace(options, system=options.system | _added(files))
-
         wishes = Wishes(self.gateway, self.monitoring, self.allow_direct_internet)
         made = baseline(edges, inventory, options, wishes, self.default_deny)
         return made.options(options, inventory), made
@@ -108,8 +108,7 @@ class Laid:
 
     def told(self, report: Report, *, full: bool = False) -> Report:
         """The report with what there is to say of the baseline before its last section."""
-        sections = self.long if full else self.short
-        return replace(report, sections=(*report.sections[:-1], *sections, *report.sections[-1:]))
+        return report.before_last(self.long if full else self.short)
 
 
 def _added(files: Sequence[str]) -> frozenset[str]:
@@ -138,7 +137,9 @@ def platform_steps(folder: Path, made: Baseline) -> list[str]:
     steps = [
         f"Read {folder / 'REPORT.md'} and the policies: each file tells what it is based on.",
         f"kubectl apply -f {where / '_platform'}   comes first, and closes nothing." if made.platform else "",
-        f"kubectl apply -f {where / 'NAMESPACE'}   then one namespace after the other; watch: hubble-analyzer drops --follow",
+        f"kubectl apply -f {where / 'NAMESPACE'}   then one namespace after the other; watch: hubble-analyzer drops --follow"
+        if made.platforms
+        else "",
         f"kubectl apply -f {where / '_default-deny'}   comes last, and closes all the rest. Whatever applies the whole folder at "
         "once (kubectl -R, a recursive Argo CD application) must not find it before."
         if made.closing
@@ -157,14 +158,7 @@ def _named(context: click.Context, parameter: click.Parameter, values: tuple[str
 
 
 def _directions(context: click.Context, parameter: click.Parameter, value: str | None) -> frozenset[Direction]:
-    from analyzer.model.flow import Direction
-
-    names = {
-        "ingress": (Direction.INGRESS,),
-        "egress": (Direction.EGRESS,),
-        "both": (Direction.INGRESS, Direction.EGRESS),
-    }
-    return frozenset(names[value]) if value else frozenset()
+    return direction(value) if value else frozenset()
 
 
 _OPTIONS = (

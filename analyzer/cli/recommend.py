@@ -55,7 +55,7 @@ FORMATS = ("yaml", "table", "wide", "json", "markdown")
 )  # fmt: skip
 @click.option(
     "--force", is_flag=True, panel=OUTPUT,
-    help="Write the policies even if the check finds that they would drop traffic they were made to allow.",
+    help="Write the policies even if they fail the self-check: because they would drop traffic they were made to allow, say.",
 )  # fmt: skip
 @details_policies
 @click.option(
@@ -101,19 +101,20 @@ def command(
     from analyzer.recommend.prices import Budget
     from analyzer.report.proposal import proposal_report, proposal_summary
 
+    options = detail.options(
+        Options(
+            Settings(l7=shape.l7),
+            only=frozenset(only_namespace),
+            zone_names=shape.zone_names,
+            named_ports=shape.named_ports,
+            max_cidrs=shape.max_cidrs,
+            range_ports=shape.range_ports,
+        )
+    )
+    platform.fits(options, filtered=bool(inputs.whitelist or inputs.blacklist))
     found = find_edges(inputs, frozenset(each.upper() for each in include_verdicts))
     known = inventory_of(found, inventory, inputs.cluster_options())
-    options = Options(
-        Settings(l7=shape.l7),
-        only=frozenset(only_namespace),
-        zone_names=shape.zone_names,
-        named_ports=shape.named_ports,
-        max_cidrs=shape.max_cidrs,
-        range_ports=shape.range_ports,
-        existing=existing_policies(shape, inputs.cluster_options(), known.options),
-    )
-    options = detail.options(options)
-    platform.fits(options, filtered=bool(inputs.whitelist or inputs.blacklist))
+    options = replace(options, existing=existing_policies(shape, inputs.cluster_options(), known.options))
     there = [path for path in (*shape.existing, *([str(output_dir)] if output_dir else [])) if Path(path).exists()]
     options, baseline = platform.beside(options, found.edges, known, there)
     if compare_granularity:

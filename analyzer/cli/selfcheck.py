@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,4 +39,4 @@ def with_check(report: Report, check: Check) -> Report:
     """The full report with what the check found before its last section."""
     from analyzer.report.verify import check_sections
 
-    return replace(report, sections=(*report.sections[:-1], *check_sections(check, full=True), *report.sections[-1:]))
+    return report.before_last(check_sections(check, full=True))

@@ -13,7 +13,7 @@ from analyzer.model.flow import Direction
 from analyzer.model.workload import title
 from analyzer.recommend.draft import PolicyDraft, RuleDraft, Span
 
-__all__ = ["ANNOTATION", "MARK", "MAX_LINES", "Evidence", "details", "evidenced", "marked", "summary"]
+__all__ = ["ANNOTATION", "MARK", "MAX_LINES", "Evidence", "counted", "details", "evidenced", "marked", "summary"]
 
 MARK = "hubble-analyzer: "
 """Begins the comment above a document, whose other lines are indented: what is written anew is told from people's comments."""
@@ -79,7 +79,7 @@ def summary(draft: PolicyDraft) -> tuple[str, ...]:
         rules = draft.section(direction)
         if rules:
             own = {edge.key for rule in rules for edge in rule.evidence}
-            lines.append(f"{section}: {_count(len(rules), 'rule')} from {_count(len(own), 'connection')}")
+            lines.append(f"{section}: {counted(len(rules), 'rule')} from {counted(len(own), 'connection')}")
             lines.extend(f"{section}: {line}" for line in _ranges(rules))
         elif direction in draft.complete:
             lines.append(f"{section}: nothing is missing, existing policies allow all that was seen")
@@ -88,7 +88,7 @@ def summary(draft: PolicyDraft) -> tuple[str, ...]:
         else:
             lines.append(f"{section}: left alone, nothing to allow was seen")
     if draft.refused:
-        lines.append(f"NOT allowed: {_count(draft.refused, 'accepted connection')} that no rule can hold")
+        lines.append(f"NOT allowed: {counted(draft.refused, 'accepted connection')} that no rule can hold")
     return tuple(lines)
 
 
@@ -99,7 +99,7 @@ def _ranges(rules: Iterable[RuleDraft]) -> Iterator[str]:
         seen = {edge.l4 for edge in rule.evidence if span.holds(edge.l4)}
         yield f"{span}: {len(seen)} of {span.last - span.port + 1} ports were seen"
     if len(found) > MAX_RANGES:
-        yield f"{_count(len(found) - MAX_RANGES, 'range')} more"
+        yield f"{counted(len(found) - MAX_RANGES, 'range')} more"
 
 
 def details(draft: PolicyDraft) -> list[str]:
@@ -142,7 +142,7 @@ def _amount(edges: Sequence[Edge]) -> str:
     times = [time for edge in edges for time in (edge.stats.first, edge.stats.last) if time > 0]
     days = sorted({_day(min(times)), _day(max(times))}) if times else []
     seen = f", seen {' to '.join(days)}" if days else ""
-    return f"evidence: {_count(len(edges), 'connection')}, {_count(weight, 'event')}{seen}"
+    return f"evidence: {counted(len(edges), 'connection')}, {counted(weight, 'event')}{seen}"
 
 
 def _day(time: int) -> str:
@@ -152,5 +152,6 @@ def _day(time: int) -> str:
         return "unknown"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """``1 rule``, ``2 rules``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -25,7 +25,7 @@ from analyzer.recommend.draft import (
     SubjectKey,
 )
 
-__all__ = ["MAX_PORTS", "ports"]
+__all__ = ["MAX_PORTS", "lists", "ports"]
 
 MAX_PORTS = 40
 """Most ports in one toPorts list, and fields in one icmps list (the CRD's maxItems; the agent refuses the whole policy)."""
@@ -50,7 +50,7 @@ def ports(draft: Draft) -> Draft:
         merged[place, claim.peer][_written(claim, draft)].extend(claim.edges)
     grouped: dict[tuple[_Place, object, tuple[_Ports, ...]], list[tuple[Peer, list[Edge]]]] = defaultdict(list)
     for (place, peer), by_l4 in merged.items():
-        for l4s in _lists(by_l4):
+        for l4s in lists(by_l4):
             shared = type(peer) if isinstance(peer, NamePeer | CidrPeer) else peer
             edges = [edge for l4 in l4s or by_l4 for edge in by_l4[l4]]
             grouped[place, shared, l4s].append((peer, edges))
@@ -67,7 +67,7 @@ def _written(claim: Claim, draft: Draft) -> _Ports:
     return spans[at - 1] if at and spans[at - 1].holds(claim.l4) else claim.l4
 
 
-def _lists(l4s: Collection[_Ports]) -> Iterator[tuple[_Ports, ...]]:
+def lists(l4s: Collection[_Ports]) -> Iterator[tuple[_Ports, ...]]:
     """Lists of one kind, ports or ICMP types, none too long; an empty one for every port."""
     if ANY_PORT in l4s:
         yield ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,10 +16,9 @@ from analyzer.model.perspective import home_cluster
 from analyzer.model.workload import workload_name
 from analyzer.recommend.draft import Draft, Note, Selection, Subject, SubjectKey, Topic
 from analyzer.recommend.selection import Universe, is_stable, is_value
+from analyzer.recommend.system import is_namespace
 
 __all__ = ["subjects"]
-
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 Identities = Mapping[Endpoint, frozenset[str]]
 
@@ -146,7 +144,7 @@ def _unique(name: str, members: Sequence[Endpoint], taken: set[str]) -> str:
 
 
 def _obstacle(key: SubjectKey, members: Sequence[Endpoint], selection: Selection | None) -> str:
-    if not _NAMESPACE.fullmatch(key.namespace):
+    if not is_namespace(key.namespace):
         return "its namespace has a name that Kubernetes does not allow"
     if not is_value(key.cluster):
         return "its cluster has a name that no selector may hold"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
-__all__ = ["SYSTEM_NAMESPACES", "is_system"]
+__all__ = ["SYSTEM_NAMESPACES", "is_namespace", "is_system"]
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 SYSTEM_NAMESPACES = frozenset(
     {
@@ -14,6 +17,11 @@ SYSTEM_NAMESPACES = frozenset(
 )  # fmt: skip
 """Kubernetes itself (it keeps the prefix ``kube-`` for its own), networks, storage, load balancers, and what the clouds and
 distributions bring along. A star at the end stands for any rest."""
+
+
+def is_namespace(text: str) -> bool:
+    """Whether a namespace may have this name: a DNS-1123 label."""
+    return bool(_NAME.fullmatch(text))
 
 
 @lru_cache(maxsize=65_536)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
 from analyzer.baseline import PLATFORM, Baseline
 from analyzer.diff import Finding
@@ -33,7 +32,10 @@ _SHOWN = 20
 def baseline_sections(found: Baseline, broken: Sequence[Finding], *, full: bool) -> tuple[Section, ...]:
     """What the baseline is, and what to look at; `broken` are the recorded connections that only default deny would drop.
     Unless `full`, long tables are cut."""
-    return tuple(_cut(section, full) for section in (_policies(found), _cautions(found), _closing(found, broken)))
+    if not found.platforms:
+        return (Section("No platform baseline", ("No traffic of a workload was found that one could be based on.",)),)
+    sections = (_policies(found), _cautions(found), _closing(found, broken))
+    return sections if full else tuple(section.cut(_SHOWN) for section in sections)
 
 
 def _policies(found: Baseline) -> Section:
@@ -93,12 +95,3 @@ def _broken(finding: Finding) -> Row:
     edge = finding.edge
     source, destination = title(edge.source, edge.source_workloads), title(edge.destination, edge.destination_workloads)
     return Row((source, destination, str(edge.l4), edge.weight, finding.reason), Tone.BAD)
-
-
-def _cut(section: Section, full: bool) -> Section:
-    long = [table for table in section.tables if len(table.rows) > _SHOWN]
-    if full or not long:
-        return section
-    more = sum(len(table.rows) - _SHOWN for table in long)
-    tables = tuple(replace(table, rows=table.rows[:_SHOWN]) for table in section.tables)
-    return replace(section, tables=tables, notes=(*section.notes, f"{more} more lines are in the full report."))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -77,6 +77,16 @@ class Section:
     folded: bool = False
     more: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
+    def cut(self, most: int) -> Section:
+        """The section with at most `most` rows of each table, and a note on what is left out."""
+        left = sum(max(0, len(table.rows) - most) for table in self.tables)
+        if not left:
+            return self
+        tables = tuple(replace(table, rows=table.rows[:most]) for table in self.tables)
+        return replace(
+            self, tables=tables, notes=(*self.notes, f"The first {most:,} are listed, and {left:,} more are not.")
+        )
+
     @property
     def empty(self) -> bool:
         """Whether there is nothing under the heading."""
@@ -92,6 +102,10 @@ class Report:
     title: str
     sections: tuple[Section, ...] = ()
     summary: Mapping[str, int | str | bool] = field(default_factory=lambda: MappingProxyType({}))
+
+    def before_last(self, sections: Iterable[Section]) -> Report:
+        """The report with `sections` before its last one, which says what to do next or what all of it is based on."""
+        return replace(self, sections=(*self.sections[:-1], *sections, *self.sections[-1:]))
 
     @property
     def shown(self) -> tuple[Section, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from analyzer.model.edge import Edge
@@ -113,7 +113,7 @@ def _half_open(check: Check, most: int, *, full: bool) -> Section:
     tables = [Table("half_open", _HALF_OPEN, tuple(map(_row, sure)))]
     if full and perhaps:
         tables.append(Table("perhaps_half_open", _HALF_OPEN, tuple(map(_row, perhaps))))
-    return _cut(section, tables, most)
+    return replace(section, tables=tuple(tables)).cut(most)
 
 
 def _row(each: HalfOpen) -> Row:
@@ -128,15 +128,7 @@ def _why(closed: SideOutcome) -> str:
 
 
 def _listed(heading: str, table: Table, most: int, tone: Tone) -> Section:
-    return _cut(Section(heading, tone=tone), [table], most)
-
-
-def _cut(section: Section, tables: Sequence[Table], most: int) -> Section:
-    """The section with its tables, none of more than `most` lines, and a note on what is left out."""
-    left = sum(max(0, len(table.rows) - most) for table in tables)
-    notes = (*section.notes, f"The first {most:,} are listed, and {left:,} more are not.") if left else section.notes
-    cut = tuple(Table(table.key, table.columns, table.rows[:most]) for table in tables)
-    return Section(section.title, notes, cut, section.tone)
+    return Section(heading, (), (table,), tone).cut(most)
 
 
 def _ends(edge: Edge) -> tuple[str, str, str]:

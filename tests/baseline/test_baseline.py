@@ -13,6 +13,8 @@ from analyzer.baseline import Baseline, Named, Topic, Wishes, baseline, broken_b
 from analyzer.demo import CLUSTER, Cluster, generated_cluster, records
 from analyzer.diff import Change, compare
 from analyzer.inventories import from_edges
+from analyzer.manifests import dump
+from analyzer.manifests import parse as load_text
 from analyzer.model.edge import Edge, Endpoint, Side, Status
 from analyzer.model.flow import Direction
 from analyzer.model.inventory import Inventory
@@ -313,6 +315,21 @@ def test_recommendations_beside_it_stay_sound_until_all_is_closed(cluster: Clust
     assert rules[1] < rules[0]
     in_force = [*options.existing, *(parse(each, inventory.options) for each in beside.documents())]
     assert closed_by(edges, in_force, default_deny(found.system, inventory), inventory) == ()
+
+
+def test_hostile_names_cost_no_policy() -> None:
+    hostile = "x\n---\nkind: Evil\x1b[31m"
+    far = [edge(PROMETHEUS, pod(name, app="a"), "9102/TCP") for name in ("kube-\nevil", f"kube-{'x' * 90}")]
+    named = [
+        edge(CLIENT, pod("ingress-nginx", app=hostile), "443/TCP", workloads=((), (hostile,))),
+        edge(CLIENT, pod("ingress-nginx", team="a"), "443/TCP", workloads=((), (hostile + "y",))),
+    ]
+    found = made([*WATCHING, *DNS_EDGES, *far, *named])
+    assert not [name for name in found.system if "evil" in name or len(name) > 63]
+    text = dump([*found.platform, *found.closing])
+    assert "\x1b" not in text
+    assert {each.data["kind"] for each in load_text(text)} == {"CiliumClusterwideNetworkPolicy"}
+    assert len(list(load_text(text))) == len(found.platform) + len(found.closing)
 
 
 @pytest.mark.parametrize("text", ["", "/cart", "a/b/c"])

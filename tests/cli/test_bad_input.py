@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -22,11 +21,8 @@ VERBS = ("graph", "recommend", "observe")
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("HUBBLE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+def told_as_people_see_it(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HUBBLE_DEBUG")
 
 
 def run(*args: object) -> Result:

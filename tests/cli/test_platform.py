@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,7 @@ def flows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("HUBBLE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("HUBBLE_DEBUG", "true")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 def run(*args: object, code: int = 0) -> Result:
@@ -116,6 +109,19 @@ def test_system_namespaces_that_somebody_added_stay(flows: Path) -> None:
     assert all("- late-system" in path.read_text() for path in Path("policies/_default-deny").iterdir())
 
 
+def test_what_does_not_fit_is_refused_before_anything_is_read() -> None:
+    result = run("recommend", "nowhere.json", "--default-deny", "both", "-d", "x", "--only-namespace", "shop", code=2)
+    assert "the whole cluster" in result.stderr
+
+
+def test_without_traffic_there_is_no_baseline_and_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text("")
+    result = run("recommend", "empty.json", "--default-deny", "both", "-d", "policies")
+    assert "No traffic of a workload was found" in result.stderr
+    assert "kubectl apply" not in result.stderr
+    assert [path.name for path in Path("policies").iterdir()] == ["REPORT.md"]
+
+
 def test_a_default_deny_that_would_drop_what_was_recorded_ends_with_1(tmp_path: Path) -> None:
     seen = [exported("web", "cart", 80, source_namespace="", reply=reply) for reply in (False, True)]
     direct = write_lines(tmp_path / "direct.json", seen)
@@ -139,6 +145,7 @@ def test_a_default_deny_that_would_drop_what_was_recorded_ends_with_1(tmp_path: 
         (("--default-deny", "both", "-d", "x", "--directions", "ingress"), "no rules are written for"),
         (("--default-deny", "both", "-d", "x", "--directions", "shop=ingress"), "no rules are written for"),
         (("--default-deny", "both", "-d", "x", "--system-namespaces", "infra"), "close kube-system"),
+        (("--baseline", "--system-namespaces", "kube-*,kube system"), "'kube system' is neither"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(flows: Path, options: tuple[str, ...], words: str) -> None:
