@@ -70,9 +70,7 @@ def aggregated(draft: Draft) -> Draft:
         public = [network for network in networks if not is_own(network)]
         # So short a prefix is what a crowd was truncated to: clients from everywhere, more than the record keeps apart.
         crowd = any(network.prefixlen < WIDEST[network.version] for network in public)
-        gateways = draft.options.gateways
-        shut = gateways is not None and place[0] not in gateways
-        if place[1] is Direction.INGRESS and (len(public) > limit or crowd) and not shut:
+        if place[1] is Direction.INGRESS and (len(public) > limit or crowd):
             peers[place] = dict.fromkeys(found, _WORLD)
             many = (
                 f"there were more than {CROWD} outside clients"
