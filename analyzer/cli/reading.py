@@ -136,7 +136,6 @@ def find_edges(inputs: Inputs, include_verdicts: frozenset[str] = frozenset()) -
     """Read everything the user named, and settle it. Raises AnalyzerError."""
     from analyzer.inventories import answered_names
     from analyzer.pipeline import read, read_files, settle
-    from analyzer.store import Store
 
     sources = opened(inputs)
     asked = [(where, hours(inputs), edge_filter(inputs)) for where in sources.stores]
@@ -150,6 +149,8 @@ def find_edges(inputs: Inputs, include_verdicts: frozenset[str] = frozenset()) -
         else:
             table = read_files([source.name for source in sources.flows], processes, keep, progress.update)
         for where, (since, until), _ in asked:
+            from analyzer.store import Store
+
             with Store.open(where, create=False) as store:
                 table.merge(store.read(since=since, until=until))
     edges = settle(table, include_verdicts)

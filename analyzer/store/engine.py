@@ -15,16 +15,14 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from analyzer.errors import StoreError, StoreUnavailable
+from analyzer.store.names import POSTGRES, SQLITE, starts_as_sqlite
 
-__all__ = ["looks_like_store", "make_engine", "shown", "spoken_errors", "tidy", "use_log", "writing"]
+__all__ = ["make_engine", "shown", "spoken_errors", "tidy", "use_log", "writing"]
 
 BUSY = 60.0
 """Seconds to wait for other writers of a SQLite store."""
 CONNECT = "10"
 """Seconds to wait for a PostgreSQL server."""
-_MAGIC = b"SQLite format 3\0"
-_POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
-_SQLITE = "sqlite:///"
 _NEW_STORE = "name another path; observe --store makes a new store there"
 
 # What the databases say, and what to do about it.
@@ -42,24 +40,9 @@ _HINTS = {
 }
 
 
-def looks_like_store(name: str) -> bool:
-    """Whether a SOURCE is a store: a database URL, or a file that SQLite wrote."""
-    if name.startswith((*_POSTGRES, _SQLITE)):
-        return True
-    try:
-        return os.path.isfile(name) and _starts_as_sqlite(Path(name))
-    except (OSError, ValueError):
-        return False
-
-
-def _starts_as_sqlite(path: Path) -> bool:
-    with path.open("rb") as content:
-        return content.read(len(_MAGIC)) == _MAGIC
-
-
 def shown(where: str) -> str:
     """`where` for messages: without a password."""
-    if not where.startswith(_POSTGRES):
+    if not where.startswith(POSTGRES):
         return where
     try:
         # Without the query part, which may hold a password as well.
@@ -70,12 +53,12 @@ def shown(where: str) -> str:
 
 def make_engine(where: str, *, create: bool) -> sa.Engine:
     """Connections to the store at `where`, a path or a PostgreSQL URL. Raises StoreError."""
-    if where.startswith(_POSTGRES):
+    if where.startswith(POSTGRES):
         return _postgres(where)
-    if "://" in where and not where.startswith(_SQLITE):
+    if "://" in where and not where.startswith(SQLITE):
         hint = "name a path, or a URL such as postgresql://user@host/database"
         raise StoreError(f"{where.partition('://')[0]}://...: not a kind of store", hint=hint)
-    return _sqlite(Path(where.removeprefix(_SQLITE)), create)
+    return _sqlite(Path(where.removeprefix(SQLITE)), create)
 
 
 def _postgres(where: str) -> sa.Engine:
@@ -117,7 +100,7 @@ def _check_path(path: Path, create: bool) -> None:
         raise StoreError(f"{path}: there is no folder {path.parent}", hint="make it first")
     if path.exists():
         # A process that was killed while it made a store leaves an empty file.
-        if path.stat().st_size and not _starts_as_sqlite(path):
+        if path.stat().st_size and not starts_as_sqlite(path):
             raise StoreError(f"{path}: not a store", hint=_NEW_STORE)
     elif not create:
         raise StoreError(f"{path}: no such store", hint=f"make one: hubble-analyzer observe SOURCE --store {path}")

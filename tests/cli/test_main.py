@@ -12,6 +12,7 @@ import rich_click as click
 from click.testing import CliRunner
 
 from analyzer.cli import main
+from analyzer.demo.lines import lines
 from analyzer.errors import ConnectionFailed
 
 SLOW = ("pandas", "networkx", "grpc", "google.protobuf", "sqlalchemy", "yaml", "msgspec")
@@ -30,6 +31,18 @@ def test_help_is_quick_because_it_imports_little(args: list[str]) -> None:
     )
     assert done.stderr.strip() == "[]", done.stderr
     assert "hubble-analyzer" in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["graph", "recommend"])
+def test_a_command_on_a_file_loads_neither_database_nor_network(verb: str, tmp_path: Path) -> None:
+    path = tmp_path / "flows.jsonl"
+    path.write_bytes(b"".join(lines(1, 300, edges=50)))
+    done = python(
+        f"import sys\nfrom analyzer.cli.main import cli\n"
+        f"try: cli([{verb!r}, {str(path)!r}])\nexcept SystemExit as exit: assert exit.code == 0, exit.code\n"
+        f"print([name for name in ('pandas', 'grpc', 'sqlalchemy', 'kr8s') if name in sys.modules])"
+    )
+    assert done.stdout.endswith("[]\n"), done.stdout[-200:] + done.stderr
 
 
 def test_every_verb_is_listed_and_explained() -> None:
