@@ -251,9 +251,9 @@ class Decoder:
         return made
 
     def _time(self, text: str) -> int:
-        """Nanoseconds since the epoch; whole seconds are remembered."""
+        """Nanoseconds since the epoch; whole seconds are remembered, but for the last one there is, which has no end."""
         time = parse_time(text)
-        if text.endswith(("Z", "z")):
+        if text.endswith(("Z", "z")) and time < normal.MAX_TIME - 1_000_000_000:
             if len(self._seconds) > 4096:
                 self._seconds.clear()
             self._seconds[text[:19]] = time - time % 1_000_000_000

@@ -319,6 +319,16 @@ def test_a_flow_of_exactly_1970_is_one_in_all_decoders() -> None:
         assert record.time == 0
 
 
+def test_the_last_second_of_all_ends_early_also_when_it_was_met_before() -> None:
+    last, late = (
+        compact({"flow": some_flow(1) | {"time": f"2262-04-11T23:47:16.{fraction}Z"}})
+        for fraction in (854775807, 900000000)
+    )
+    decoder = decode.Decoder()
+    assert [decoder.decode(line) for line in (last, late)] == [slow_decode(line) for line in (last, late)]
+    assert decoder.decode(late) is Skip.MALFORMED
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "yesterday", "2026-09-01", "2026-09-01T00:00:00", "2026-09-01T00:00:00.1234567890Z", "2026-13-01T00:00:00Z",
