@@ -198,6 +198,27 @@ def test_files_folders_and_standard_input(tmp_path: Path, monkeypatch: pytest.Mo
         list(load([tmp_path]))
 
 
+def test_in_a_folder_only_what_names_the_kind_has_to_be_readable(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text("kind: CiliumNetworkPolicy\n")
+    (tmp_path / "tsconfig.json").write_text('{"compilerOptions": {}, // comments\n}')
+    (tmp_path / "values.yaml").write_bytes(b"name: \xff\n---\nb: [")
+    (tmp_path / "two.yaml").write_text("kind: Kustomization\n---\n- x\n---\na: [\n")
+    (tmp_path / "broken.yaml").write_text("kind: NetworkPolicy\nspec: {{ .Values.spec }}: 1\n")
+    errors: list[str] = []
+    others: list[str] = []
+    found = load(
+        [tmp_path], on_error=lambda error: errors.append(error.where), about=("NetworkPolicy",), on_other=others.append
+    )
+    assert [each.data["kind"] for each in found] == ["CiliumNetworkPolicy", "Kustomization"]
+    assert [Path(each).name for each in others] == ["tsconfig.json", "two.yaml", "values.yaml"]
+    assert [Path(each).name for each in errors] == ["broken.yaml:2"]
+    # A file that somebody names is meant, whatever is in it.
+    with pytest.raises(ManifestError):
+        list(load([tmp_path / "tsconfig.json"], about=("NetworkPolicy",)))
+    with pytest.raises(ManifestError):
+        list(load([tmp_path]))
+
+
 def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "MAX_BYTES", 100)
     (tmp_path / "a.yaml").write_text("a: " + "x" * 100)

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from analyzer.sources.relay import Query
     from analyzer.sources.server import ServerOptions
 
-__all__ = ["CLUSTER", "Forwarded", "load_documents"]
+__all__ = ["ABOUT", "CLUSTER", "Forwarded", "load_documents"]
 
 CLUSTER = "cluster"
 """A path of this name is the cluster itself; a file or folder of that name is written ``./cluster``."""
+
+
+ABOUT = ("apiVersion",)
+"""What a Kubernetes document contains: what lies beside it in a folder and cannot be read is nothing to complain about."""
 
 
 def load_documents(
@@ -28,17 +32,21 @@ def load_documents(
     cluster: ClusterOptions,
     resources: Sequence[Resource],
     on_error: Callable[[ManifestError], None] | None = None,
+    *,
+    lines: bool = False,
+    about: Sequence[str] = ABOUT,
+    on_other: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """Documents of files and folders as `analyzer.manifests.load` reads them, and those `resources` of the cluster itself.
 
-    Raises UsageError, SourceError; ManifestError as `load` does.
+    `about` as in `load`. Raises UsageError, SourceError; ManifestError as `load` does.
     """
     from analyzer.cluster import fetch
     from analyzer.manifests import Document, load
 
     for path in paths:
         if path != CLUSTER:
-            yield from load([path], on_error=on_error)
+            yield from load([path], on_error=on_error, lines=lines, about=about, on_other=on_other)
             continue
         found = fetch(cluster, resources)
         if found.unknown:

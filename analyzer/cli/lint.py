@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from analyzer.cli.kubernetes import ABOUT
 from analyzer.cli.options import OUTPUT
-from analyzer.cli.policies import check_stdin, inventory_option
+from analyzer.cli.policies import ABOUT_POLICIES, check_stdin, inventory_option
 
 if TYPE_CHECKING:
     from analyzer.cluster import ClusterOptions, Resource
@@ -65,26 +66,27 @@ def command(
     _known(ignore)
     cluster = ClusterOptions(kubeconfig, kube_context)
     failed: list[ManifestError] = []
-    around = list(_documents(inventory, cluster, INVENTORY, failed))
+    beside: list[str] = []
+    around = list(_documents(inventory, cluster, INVENTORY, failed, ABOUT, []))
     known = from_manifests(each.data for each in around) if inventory else None
-    linted = lint(_documents(paths, cluster, POLICIES, failed), known, around).without(ignore)
-    show(lint_report(linted, [error.message for error in failed]), output)
+    linted = lint(_documents(paths, cluster, POLICIES, failed, ABOUT_POLICIES, beside), known, around).without(ignore)
+    show(lint_report(linted, [error.message for error in failed], beside), output)
     if failed:
         raise ManifestError(_unreadable(failed), hint="the rest was checked; mend what is named above")
     finish(False, findings=bool(linted.findings))
 
 
 def _documents(
-    paths: Iterable[str], cluster: ClusterOptions, kinds: Sequence[Resource], failed: list[ManifestError]
+    paths: Iterable[str],
+    cluster: ClusterOptions,
+    kinds: Sequence[Resource],
+    failed: list[ManifestError],
+    about: Sequence[str],
+    beside: list[str],
 ) -> Iterator[Document]:
-    from analyzer.cli.kubernetes import CLUSTER, load_documents
-    from analyzer.manifests import load
+    from analyzer.cli.kubernetes import load_documents
 
-    for path in paths:
-        if path == CLUSTER:
-            yield from load_documents([path], cluster, kinds)
-        else:
-            yield from load([path], on_error=failed.append, lines=True)
+    return load_documents(paths, cluster, kinds, failed.append, lines=True, about=about, on_other=beside.append)
 
 
 def _known(rules: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from analyzer.cli.kubernetes import CLUSTER
+from analyzer.cli.kubernetes import ABOUT, CLUSTER, load_documents
 from analyzer.cli.progress import note
 from analyzer.errors import ManifestError, UsageError
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from analyzer.policy.validate import Refusal
 
 __all__ = [
-    "Files", "Policies", "check_stdin", "complain", "current_option", "fail_for", "inventory_of", "inventory_option",
-    "needed", "policies_option", "read_files", "read_policies",
+    "ABOUT_POLICIES", "Files", "Policies", "check_stdin", "complain", "current_option", "fail_for", "inventory_of",
+    "inventory_option", "needed", "policies_option", "read_files", "read_policies",
 ]  # fmt: skip
 
 POLICIES = "Policies"
 GROUP = "CiliumCIDRGroup"
 MAX_TOLD = 20
+ABOUT_POLICIES = ("NetworkPolicy", GROUP)
+"""What every policy, and what policies may refer to, is written with: see `analyzer.cli.kubernetes.ABOUT`."""
 
 policies_option = click.option(
     "--policies", "-p", multiple=True, type=click.Path(), metavar="PATH", panel=POLICIES,
@@ -77,12 +79,12 @@ def read_files(paths: Iterable[str], flag: str, cluster: ClusterOptions) -> File
 
     Raises ManifestError if nothing is left; UsageError, SourceError if the cluster cannot be read.
     """
-    from analyzer.cli.kubernetes import load_documents
     from analyzer.cluster import INVENTORY, POLICIES
 
     listed, failed = tuple(paths), list[ManifestError]()
     kinds = INVENTORY if flag == "--inventory" else POLICIES
-    documents = tuple(load_documents(listed, cluster, kinds, on_error=failed.append))
+    about = ABOUT if flag == "--inventory" else ABOUT_POLICIES
+    documents = tuple(load_documents(listed, cluster, kinds, failed.append, about=about))
     found = Files(listed, documents, tuple(error.message for error in failed))
     if failed and not documents:
         complain(found.problems[1:])

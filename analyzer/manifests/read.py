@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -63,23 +63,46 @@ class _Refused(Exception):
 
 
 def load(
-    paths: Iterable[str | os.PathLike[str]], *, on_error: Problem | None = None, lines: bool = False
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    on_error: Problem | None = None,
+    lines: bool = False,
+    about: Sequence[str] = (),
+    on_other: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """Read files, folders (recursively, in sorted order) and ``-``: several documents per file, `List` kinds unpacked.
 
     What cannot be read is handed to `on_error` as a ManifestError that names the place, and the rest is still read, other
     documents of the same file included. Without `on_error` the first such error is raised. With `lines`, documents know the
     line of each field.
+
+    A repository holds more than manifests. With `about`, what cannot be read in a file of a folder is no error if none of these
+    words occurs in the file: it is handed to `on_other`, once, by its name.
     """
     report = on_error or _raise
-    for path in paths:
-        for file in _files(os.fspath(path), report):
+    for path in (os.fspath(each) for each in paths):
+        for file in _files(path, report):
             try:
-                text = _text(file)
+                raw = _raw(file)
             except ManifestError as error:
                 report(error)
                 continue
-            yield from parse(text, file, on_error=on_error, lines=lines)
+            if file == path or not about or any(word.encode() in raw for word in about):
+                yield from _parsed(raw, file, report, lines)
+                continue
+            failed: list[ManifestError] = []
+            yield from _parsed(raw, file, failed.append, lines)
+            if failed and on_other:
+                on_other(file)
+
+
+def _parsed(raw: bytes, path: str, report: Problem, lines: bool) -> Iterator[Document]:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        report(ManifestError(f"not UTF-8 at byte {error.start}", where=path))
+        return
+    yield from parse(text, path, on_error=report, lines=lines)
 
 
 def parse(text: str, path: str = "", *, on_error: Problem | None = None, lines: bool = False) -> Iterator[Document]:
@@ -92,7 +115,8 @@ def parse(text: str, path: str = "", *, on_error: Problem | None = None, lines: 
         try:
             values = read(marks)
         except _Refused as error:
-            report(ManifestError(str(error), where=f"{place}:{line + error.line}"))
+            template = "; it looks like a template: render it first, with `helm template` for example"
+            report(ManifestError(f"{error}{template * ('{{' in text)}", where=f"{place}:{line + error.line}"))
             continue
         for offset, value in values:
             for item in _objects(value):
@@ -121,7 +145,7 @@ def _files(path: str, report: Problem) -> Iterator[str]:
         report(ManifestError(f"cannot be listed: {error.strerror}", where=str(error.filename)))
 
 
-def _text(path: str) -> str:
+def _raw(path: str) -> bytes:
     try:
         if path == "-":
             raw = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -132,10 +156,7 @@ def _text(path: str) -> str:
         raise ManifestError(f"cannot be read: {error.strerror}", where=path) from None
     if len(raw) > MAX_BYTES:
         raise ManifestError(f"larger than {MAX_BYTES // 1024 // 1024} MB", where=path, hint="split the file")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"not UTF-8 at byte {error.start}", where=path) from None
+    return raw
 
 
 def _chunks(text: str, path: str) -> Iterator[tuple[int, Read]]:

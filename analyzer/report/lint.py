@@ -26,8 +26,8 @@ _COLUMNS = (
 _TONES = {Severity.ERROR: Tone.BAD, Severity.WARNING: Tone.WARNING}
 
 
-def lint_report(linted: Linted, unreadable: Sequence[str] = ()) -> Report:
-    """All findings; what could not be read, and what was passed over."""
+def lint_report(linted: Linted, unreadable: Sequence[str] = (), beside: Sequence[str] = ()) -> Report:
+    """All findings; what could not be read, and what was passed over: files `beside` the policies cannot be read and name none."""
     rows = tuple(_row(each) for each in linted.findings)
     counts = Counter(each.severity for each in linted.findings)
     found = ", ".join(count(counts[each], each.value) for each in Severity if counts[each])
@@ -36,7 +36,7 @@ def lint_report(linted: Linted, unreadable: Sequence[str] = ()) -> Report:
         "lint",
         "",
         (
-            Section(heading, _notes(linted), (Table("findings", _COLUMNS, rows),)),
+            Section(heading, _notes(linted, beside), (Table("findings", _COLUMNS, rows),)),
             Section("Not read", tuple(unreadable), (), Tone.BAD),
         ),
     )
@@ -50,10 +50,13 @@ def _row(each: Finding) -> Row:
     return Row(cells, _TONES[each.severity])
 
 
-def _notes(linted: Linted) -> tuple[str, ...]:
+def _notes(linted: Linted, beside: Sequence[str]) -> tuple[str, ...]:
     found = [] if linted.policies else ["There is no policy in there."]
     if linted.others:
         found.append(f"Passed over, as they are no policies: {_others(linted.others)}.")
+    if beside:
+        those = f"{count(len(beside), 'file')}, {'such as ' if len(beside) > 1 else ''}{beside[0]}"
+        found.append(f"Passed over, as no policy is named in there and it cannot be read: {those}.")
     return tuple(found or ([] if linted.findings else ["No findings."]))
 
 

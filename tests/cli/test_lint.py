@@ -134,6 +134,21 @@ def test_a_folder_with_other_kinds(tmp_path: Path) -> None:
     assert "1 Deployment, 1 Service, 1 without a kind" in run(folder).stdout
 
 
+def test_a_whole_repository(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(dump([GOOD]))
+    (tmp_path / "tsconfig.json").write_text('{"compilerOptions": {}, // comments\n}')
+    (tmp_path / "recyclarr.yaml").write_text("key: !env_var KEY\n")
+    result = run(tmp_path, "--inventory", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "2 files, such as" in result.output
+    # A template may be a policy once it is rendered.
+    (tmp_path / "template.yaml").write_text("kind: NetworkPolicy\nspec:\n  {{- toYaml .Values.spec | nindent 2 }}\n")
+    result = run(tmp_path)
+    assert result.exit_code == 2
+    assert "template.yaml:3: not YAML" in result.output
+    assert "render it first" in result.output
+
+
 @pytest.mark.parametrize(
     "text", ["", "# nothing\n", "---\n---\n", dump([{"kind": "Deployment"}]), "replicas: 3\n"], ids=repr,
 )  # fmt: skip
