@@ -102,7 +102,7 @@ TRAPS: list[tuple[Doc, str, str]] = [
     (cnp(ingress=[{"toPorts": [{"ports": [{"port": "90", "endPort": 80}]}]}]), "port-range",
      "spec.ingress[0].toPorts[0].ports[0].endPort"),
     (ccnp(ingress=[NEEDLESS]), "no-namespace", "spec.ingress[0].fromEndpoints[0]"),
-    (ccnp(endpointSelector=A, ingress=[{}]), "no-namespace", "spec.endpointSelector"),
+    (ccnp(endpointSelector=A, ingress=[{}]), "every-namespace", "spec.endpointSelector"),
     (ccnp(endpointSelector={}, ingress=[{}]), "selects-health", "spec.endpointSelector"),
     (ccnp(endpointSelector={"matchExpressions": [{"key": NAMESPACE, "operator": "NotIn", "values": ["kube-system"]}]},
           ingress=[{}]), "not-in-namespace", "spec.endpointSelector"),
@@ -191,6 +191,41 @@ def test_names_are_learned_by_a_rule_of_another_policy_that_covers_the_same_pods
     )
     wider = cnp("dns", endpointSelector={"matchLabels": {"app": "a", "tier": "x"}}, egress=[DNS])
     assert ("fqdn-without-dns", "spec.egress[0].toFQDNs") in found(asking, wider)
+
+
+def test_an_exception_for_a_label_that_nobody_asks_about_is_none() -> None:
+    asking = cnp(egress=[FQDN])
+
+    def dns(key: str, operator: str, *values: str) -> Doc:
+        expression = {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
+        return ccnp(
+            "dns", endpointSelector={"matchLabels": {NAMESPACE: "shop"}, "matchExpressions": [expression]}, egress=[DNS]
+        )
+
+    assert found(asking, dns("dns-proxy", "NotIn", "off")) == []
+    assert found(asking, dns("dns-proxy", "DoesNotExist")) == []
+    for meant in (
+        dns("app", "NotIn", "a"),
+        dns("app", "DoesNotExist"),
+        dns("dns-proxy", "In", "on"),
+        dns("dns-proxy", "Exists"),
+    ):
+        assert found(asking, meant) == [("fqdn-without-dns", "spec.egress[0].toFQDNs")]
+
+
+def test_a_template_is_told_as_one() -> None:
+    template = cnp(
+        endpointSelector={"matchLabels": {"app": "${APP}"}},
+        ingress=[{"fromCIDR": ["${LAN}/16"]}, {"fromEntities": ["everyone"]}],
+        egress=[{"toFQDNs": [{"matchName": "${HOST:=example.com}"}]}, {"toEndpoints": [{"matchExpressions": [
+            {"key": "app", "operator": "In", "values": ["b", "${APP}"]}]}]}],
+    )  # fmt: skip
+    first, *others = findings([template])
+    assert first.message == "variables are not filled in: ${APP}, ${LAN}, ${HOST:=example.com}"
+    assert (first.refused_by, first.field) == ("agent", "spec.endpointSelector.matchLabels.app")
+    assert "render it first" in first.hint
+    assert {each.field for each in others} == {"spec.ingress[1].fromEntities[0]"}
+    assert {each.refused_by for each in others} == {"schema", "agent"}
 
 
 def test_names_must_be_among_those_that_may_be_looked_up() -> None:

@@ -95,6 +95,7 @@ def read_files(paths: Iterable[str], flag: str, cluster: ClusterOptions) -> File
 def read_policies(files: Files, options: AgentOptions) -> Policies:
     """The policies among the documents; what Cilium would refuse is named and takes no part."""
     from analyzer.policy import KINDS, parse
+    from analyzer.policy.refusal import gathered
     from analyzer.policy.validate import validate
 
     found: dict[PolicyRef, Policy] = {}
@@ -105,7 +106,7 @@ def read_policies(files: Files, options: AgentOptions) -> Policies:
         if kind not in KINDS:
             others[kind] += 1
             continue
-        refusals = validate(document.data, options)
+        refusals = gathered(validate(document.data, options))
         for refusal in refusals:
             if refusal.pruned:
                 note(f"{_place(document)}: {kind} {_name(document)}: {refusal.field}: {refusal.message}")

@@ -12,6 +12,7 @@ __all__ = ["hint_for"]
 _HINTS: tuple[tuple[re.Pattern[str], re.Pattern[str], str], ...] = tuple(
     (re.compile(field), re.compile(message), hint)
     for field, message, hint in (
+        (r"", "variables are not filled in", "render it first, with `flux build kustomization` or envsubst for example"),
         (r"egressDeny\[\d+\]\.toFQDNs$", "unknown", "deny rules know no names: without it the rule denies nothing; use toCIDR"),
         (r"Deny\[\d+\]\.toPorts\[\d+\]\.rules$", "unknown", "deny rules know no requests: without it the whole port is denied"),
         (r"", "unknown", "correct its name or its place, or remove it"),

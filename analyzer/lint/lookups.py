@@ -50,8 +50,12 @@ class Lookups:
                 self._pods[label.key, label.value].append(labels)
 
     def of(self, rule: Rule) -> list[Lookup]:
-        """What lets every subject of `rule` look up names: surely, as it selects all that `rule` can select, or at least all
-        pods that are known. Empty if some subject has nothing."""
+        """What lets every subject of `rule` look up names, as it selects all that `rule` can select, or at least all pods that
+        are known. Empty if some subject has nothing.
+
+        Exceptions for labels that `rule` does not ask about are taken not to apply: a policy for all pods but those with an
+        opt-out would otherwise count for nobody.
+        """
         asked = rule.subject.requirements
         found = [
             each for each in self._index.near(_pairs(asked)) if each.host == rule.host and _covers(each.needs, asked)
@@ -117,7 +121,11 @@ class _Index:
 
 
 def _covers(needs: Sequence[Requirement], asked: Sequence[Requirement]) -> bool:
-    return all(any(_implies(each, need) for each in asked) for need in needs)
+    keys = {each.key for each in asked}
+    return all(
+        any(_implies(each, need) for each in asked) or (need.operator.negated and need.key not in keys)
+        for need in needs
+    )
 
 
 def _implies(one: Requirement, other: Requirement) -> bool:

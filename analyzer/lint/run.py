@@ -19,6 +19,7 @@ from analyzer.lint.written import Context, Written
 from analyzer.manifests import Document
 from analyzer.model.inventory import AgentOptions, Inventory
 from analyzer.policy import KINDS, Refusal, parse, validate
+from analyzer.policy.refusal import gathered
 
 __all__ = ["ACROSS", "TRAPS", "lint"]
 
@@ -63,7 +64,7 @@ def lint(documents: Iterable[Document], inventory: Inventory | None = None, arou
             others[kind if isinstance(kind, str) else "without a kind"] += 1
             continue
         policies.append(document)
-        found = validate(document.data, options)
+        found = gathered(validate(document.data, options))
         refused += [(document, each) for each in found]
         if not any(each.refused_by == "agent" for each in found):
             taken.append((document, _written(document, options)))

@@ -48,7 +48,7 @@ def clusterwide_subjects(written: Written, context: Context) -> Iterator[Trap]:
         if spec.rule.subject.matches(HEALTH) and not any("health" in key for key, _ in named):
             yield _not_pods_only(spec, path)
         elif named and not names_namespace(selector) and not any(key.startswith("reserved:") for key, _ in named):
-            yield _any_namespace(path, "selects pods with these labels in every namespace")
+            yield _any_namespace("every-namespace", path, "selects pods with these labels in every namespace")
 
 
 def _not_pods_only(spec: Spec, path: str) -> Trap:
@@ -62,10 +62,8 @@ def _not_pods_only(spec: Spec, path: str) -> Trap:
     return Trap(rule, path, message, f"add {_EXISTS} to matchExpressions to select pods only")
 
 
-def _any_namespace(path: str, message: str) -> Trap:
-    return Trap(
-        "no-namespace", path, message, f"name the namespace with {_NAMESPACE}, or write {_EXISTS} if all are meant"
-    )
+def _any_namespace(rule: str, path: str, message: str) -> Trap:
+    return Trap(rule, path, message, f"name the namespace with {_NAMESPACE}, or write {_EXISTS} if all are meant")
 
 
 def clusterwide_peers(written: Written, context: Context) -> Iterator[Trap]:
@@ -77,7 +75,7 @@ def clusterwide_peers(written: Written, context: Context) -> Iterator[Trap]:
             for selector, path in peer_selectors(item):
                 named = keys(selector)
                 if named and not names_namespace(selector) and not any(key.startswith("reserved:") for key, _ in named):
-                    yield _any_namespace(path, "allows pods with these labels in every namespace")
+                    yield _any_namespace("no-namespace", path, "allows pods with these labels in every namespace")
 
 
 def peer_selectors(item: WrittenItem) -> Iterator[tuple[Doc, str]]:

@@ -47,8 +47,9 @@ def _expression(node: Node, source: str) -> Requirement:
         raise node.fail(f"{operator.name} takes no values", "values")
     if not operator.exists and not values:
         raise node.fail(f"{operator.name} needs values", "values")
-    if not all(map(is_label_value, values)):
-        raise node.fail("not label values", "values")
+    for value in values:
+        if not is_label_value(value):
+            raise node.fail(f"{value[:80]!r} is no label value", "values")
     return _requirement(node.text("key"), operator, tuple(sorted(set(values))), node, source)
 
 
