@@ -36,6 +36,7 @@ SIDED: Mapping[str, tuple[str, str]] = {
 PLAIN: Mapping[str, tuple[str, str]] = {
     "verdict": ("verdict", "Verdict: `FORWARDED`, `DROPPED`, `AUDIT`, `REDIRECTED`, `ERROR`, `TRACED`, `TRANSLATED`."),
     "protocol": ("protocol", "Protocol such as `tcp`, `udp`, `icmp`, `http`, `dns`."),
+    "drop-reason-desc": ("drop_reason_desc", "Drop reason such as `POLICY_DENIED`."),
     "type": ("event_type", "Event type such as `drop`, `trace`, `trace:to-endpoint`, `policy-verdict`, `l7`."),
     "traffic-direction": ("traffic_direction", "`ingress` or `egress`, as the reporting endpoint sees it."),
     "node-name": ("node_name", "Node that reported the flow, `cluster/node`, with `*` as wildcard."),

@@ -165,7 +165,16 @@ def _filter_options() -> list[Decorator]:
             made += _filter_flag(f"{side}-{name}", f"{side.title()} this {words}.", hidden=True)
     for name, (_, words) in PLAIN.items():
         made += _filter_flag(name, words)
-    made.append(_option("-A", "--all-namespaces", is_flag=True, panel=FILTERS, help="Pods of every namespace."))
+    made.append(
+        _option(
+            "-A", "--all-namespaces", is_flag=True, panel=FILTERS, help="Pods of every namespace. Also --from-, --to-."
+        )
+    )
+    for side in ("from", "to"):
+        name = f"--{side}-all-namespaces"
+        made.append(
+            _option(name, is_flag=True, hidden=True, panel=FILTERS, help=f"{side.title()} pods of every namespace.")
+        )
     made.append(_option("--not", "negated", is_flag=True, panel=FILTERS, help="Turns the next filter flag around."))
     for name in ("allowlist", "denylist"):
         made.append(
@@ -279,10 +288,12 @@ def _filters(params: dict[str, Any]) -> tuple[list[RawFilter], list[RawFilter]]:
     wanted: dict[str, Sequence[str]] = {flag: params.pop(_field(flag)) for flag in flags}
     refused: dict[str, Sequence[str]] = {flag: params.pop(_field(f"not-{flag}")) for flag in flags}
     params.pop("negated")
-    if params.pop("all_namespaces"):
-        if wanted["namespace"]:
-            raise UsageError("--namespace and --all-namespaces cannot be combined")
-        wanted["namespace"] = [""]
+    for every in ("all-namespaces", "from-all-namespaces", "to-all-namespaces"):
+        if params.pop(every.replace("-", "_")):
+            flag = every.replace("all-namespaces", "namespace")
+            if wanted[flag]:
+                raise UsageError(f"--{flag} and --{every} cannot be combined")
+            wanted[flag] = [""]
     allowed, denied = (parse_raw(params.pop(name), f"--{name}") for name in ("allowlist", "denylist"))
     return flow_filters(wanted) + allowed, flow_filters(refused) + denied
 

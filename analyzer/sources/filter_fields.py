@@ -141,15 +141,23 @@ def _ports(values: Sequence[Any], side: _Side) -> Predicate:
 
 
 def _fqdns(values: Sequence[Any], side: _Side) -> Predicate:
-    patterns = [_glob(normal.name(str(each))) for each in values]
+    patterns = [re.compile(_pattern(str(each))) for each in values]
     return lambda flow: (
         flow.detail is not None
         and any(pattern.fullmatch(name) for name in side.names(flow.detail) for pattern in patterns)
     )
 
 
-def _glob(text: str) -> re.Pattern[str]:
-    return re.compile("".join("[-a-z0-9.:_]*" if c == "*" else re.escape(c) for c in text))
+_NAME = "[-0-9_a-z]+(?:[.][-0-9_a-z]+)*"
+
+
+def _pattern(text: str) -> str:
+    """A name with ``*`` as a regular expression (Cilium pkg/hubble/filters/patterns.go, `appendFQDNPatternRegexp`): ``*`` stands
+    for any number of letters, digits, dots and dashes. Raises ValueError."""
+    name = text.strip().removesuffix(".").lower()
+    if not re.fullmatch("[-.*0-9_a-z]+", name, re.ASCII) or name.endswith("."):
+        raise ValueError(f"{text[:80]!r} is no name, nor a pattern of names such as *.example.com")
+    return name.replace(".", "[.]").replace("*", "[-.0-9a-z]*")
 
 
 def _workloads(values: Sequence[Any], side: _Side) -> Predicate:
@@ -243,7 +251,7 @@ def _protocols(values: Sequence[Any]) -> Predicate:
 
 def _status_codes(values: Sequence[Any]) -> Predicate:
     texts = [str(each) for each in values]
-    if not all(re.fullmatch(r"[1-5][0-9]{0,2}\+|[1-5][0-9]{2}", text, re.ASCII) for text in texts):
+    if not all(re.fullmatch(r"[1-5][0-9]?\+|[1-5][0-9]{2}", text, re.ASCII) for text in texts):
         raise ValueError("write a status code such as 404, or a prefix such as 5+ or 40+")
     patterns = [re.compile(text[:-1] + r"\d*" if text[-1] == "+" else text) for text in texts]
 
@@ -287,24 +295,21 @@ def _tcp_flags(values: Sequence[Any]) -> Predicate:
 
 
 def _nodes(values: Sequence[Any]) -> Predicate:
-    """``node``, ``cluster/node``, ``cluster/`` (all its nodes); ``*`` stands for any part of a name."""
+    """``node`` of any cluster, ``cluster/node``, ``cluster/`` (all its nodes), with ``*``; a node that is reported without a
+    cluster is in ``default`` (Cilium pkg/hubble/filters/patterns.go, `appendNodeNamePatternRegexp`)."""
     patterns = []
     for each in map(str, values):
-        cluster, slash, node = each.rpartition("/")
-        patterns.append((_node_glob(cluster or ("*" if slash else "default")), _node_glob(node or "*")))
-    if not all(map(str, values)):
-        raise ValueError("a node name must not be empty")
+        cluster, _, node = each.rpartition("/")
+        if not each or "/" in cluster:
+            raise ValueError(f"{each[:80]!r} is neither a node nor cluster/node")
+        patterns.append("/".join(_pattern(part) if part else _NAME for part in (cluster, node)))
+    found = re.compile("|".join(patterns))
 
     @lru_cache(maxsize=4096)
     def wanted(name: str) -> bool:
-        cluster, slash, node = name.rpartition("/")
-        return any(a.fullmatch(cluster if slash else "default") and b.fullmatch(node) for a, b in patterns)
+        return bool(name) and found.fullmatch(name if "/" in name else f"default/{name}") is not None
 
     return lambda flow: wanted(flow.node)
-
-
-def _node_glob(text: str) -> re.Pattern[str]:
-    return re.compile("".join(".*" if c == "*" else re.escape(c) for c in text))
 
 
 def _ip_versions(values: Sequence[Any]) -> Predicate:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analyzer.errors import UsageError
-from analyzer.model.flow import Flow
+from analyzer.model.flow import EventKind, Flow
 from analyzer.sources.filter_fields import Predicate, predicate
 
 __all__ = ["FlowFilter", "Selection", "parse_filters"]
@@ -38,6 +38,13 @@ class FlowFilter:
                 continue
             predicates.append(predicate(name, values if isinstance(values, list) else [values]))
             fields[name] = values
+        kinds = [each.get("type") for each in fields.get("event_type", ()) if isinstance(each, Mapping)]
+        layer7 = next((name for name in fields if name.startswith("http_")), None)
+        if layer7 and kinds and EventKind.L7 not in kinds:
+            # Servers refuse it, too (Cilium pkg/hubble/filters/http.go, `httpMatchCompatibleEventFilter`).
+            raise UsageError(
+                f"filter {layer7}: no event of these types carries HTTP", hint="only l7 events do: --type l7"
+            )
         return cls(fields, tuple(predicates))
 
     def to_json(self) -> dict[str, Any]:
