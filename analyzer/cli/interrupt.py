@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while flows are read: the first ends reading in good order, the second ends everything."""
+"""Ctrl-C, SIGTERM and SIGHUP while flows are read: the first ends reading in good order, the second ends everything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["Interruptible"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interruptible:
@@ -23,7 +23,9 @@ class Interruptible:
 
     def __enter__(self) -> Interruptible:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {each: signal.signal(each, self._handle) for each in _SIGNALS}
+            # What is ignored stays so: nohup means it.
+            heeded = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+            self._previous = {each: signal.signal(each, self._handle) for each in heeded}
         return self
 
     def __exit__(

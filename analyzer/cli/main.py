@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -77,16 +78,21 @@ class Verbs(click.RichGroup):
 def tell(error: AnalyzerError) -> None:
     """The error and what to do about it, on stderr. Names in it may come from whoever runs a pod."""
     lines = [f"Error: {error.message}", *([f"Hint: {error.hint}"] if error.hint else [])]
-    for line in lines:
-        click.echo("\n".join(visible(part) for part in line.split("\n")), err=True)
+    # The exit code has to tell it, too, where standard error is full or gone.
+    with suppress(OSError, ValueError):
+        for line in lines:
+            click.echo("\n".join(visible(part) for part in line.split("\n")), err=True)
 
 
 def tell_internal(error: Exception) -> None:
     """What went wrong inside, without the page of frames that only `--debug` shows."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-    click.echo(visible(f"Error: {type(error).__name__} at {where}: {error}"), err=True)
-    click.echo("Hint: this is a fault of the analyzer; `hubble-analyzer --debug ...` shows where it happened", err=True)
+    with suppress(OSError, ValueError):
+        click.echo(visible(f"Error: {type(error).__name__} at {where}: {error}"), err=True)
+        click.echo(
+            "Hint: this is a fault of the analyzer; `hubble-analyzer --debug ...` shows where it happened", err=True
+        )
 
 
 def _version() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from click.exceptions import Exit
@@ -12,7 +13,7 @@ from click.exceptions import Exit
 from analyzer.report import json, markdown, terminal, yaml
 from analyzer.report.model import Report
 
-__all__ = ["INTERRUPTED", "called", "finish", "show"]
+__all__ = ["INTERRUPTED", "called", "finish", "show", "unheard"]
 
 INTERRUPTED = 130
 NARROWEST, NARRATION = 60, 120
@@ -25,6 +26,8 @@ def show(report: Report, form: str = "table", *, err: bool = False, narration: b
     What is meant to be read and not processed (`narration`, and all on standard error) is folded even where nobody looks.
     """
     stream = sys.stderr if err else sys.stdout
+    if stream is None:
+        return
     if form in _PLAIN:
         text = _PLAIN[form](report)
     else:
@@ -32,8 +35,14 @@ def show(report: Report, form: str = "table", *, err: bool = False, narration: b
         piped = NARRATION if err or narration else terminal.PIPE_WIDTH
         width = max(shutil.get_terminal_size().columns, NARROWEST) if seen else piped
         text = terminal.render(report, width=width, color=seen and not os.environ.get("NO_COLOR"), wide=form == "wide")
-    stream.write(text)
-    stream.flush()
+    with unheard() if err else nullcontext():
+        stream.write(text)
+        stream.flush()
+
+
+def unheard() -> suppress:
+    """What is said in this context may go unheard: a full disk under a log, or a reader that left, must not end reading."""
+    return suppress(OSError, ValueError, AttributeError)  # the last two when it is closed, or not there at all
 
 
 def finish(interrupted: bool, findings: bool = False) -> None:

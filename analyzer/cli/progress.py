@@ -9,6 +9,7 @@ from types import TracebackType
 
 import rich_click as click
 
+from analyzer.cli.output import unheard
 from analyzer.cli.tally import Known
 from analyzer.model.edge import Coverage, EdgeTable
 from analyzer.report.model import visible
@@ -23,8 +24,9 @@ TERMINAL_INTERVAL, PLAIN_INTERVAL, FOLLOW_INTERVAL = 0.5, 10.0, 60.0
 def note(text: str) -> None:
     """A sentence for people, on stderr."""
     # Not by click, which goes past whoever has taken the place of stderr, such as the dashboard.
-    sys.stderr.write("\n".join(visible(line) for line in text.split("\n")) + "\n")
-    sys.stderr.flush()
+    with unheard():
+        sys.stderr.write("\n".join(visible(line) for line in text.split("\n")) + "\n")
+        sys.stderr.flush()
 
 
 class Progress:
@@ -35,7 +37,7 @@ class Progress:
 
     def __init__(self, what: str, *, follow: bool = False) -> None:
         self._what = what
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._started = time.monotonic()
         self._next = self._started + (0 if follow else QUIET)
         self._interval = TERMINAL_INTERVAL if self._terminal else FOLLOW_INTERVAL if follow else PLAIN_INTERVAL
@@ -63,10 +65,12 @@ class Progress:
         self._last = (now, coverage.records)
         line = visible(f"{self._what}: {self._words(coverage, self._known.total, rate)}")
         if not self._terminal:
-            click.echo(line, err=True)
+            with unheard():
+                click.echo(line, err=True)
             return
         line = line[: shutil.get_terminal_size().columns - 1]
-        click.echo("\r" + line.ljust(self._shown), nl=False, err=True)
+        with unheard():
+            click.echo("\r" + line.ljust(self._shown), nl=False, err=True)
         self._shown = len(line)
 
     @staticmethod
@@ -84,5 +88,6 @@ class Progress:
 
     def _wipe(self) -> None:
         if self._shown:
-            click.echo("\r" + " " * self._shown + "\r", nl=False, err=True)
+            with unheard():
+                click.echo("\r" + " " * self._shown + "\r", nl=False, err=True)
             self._shown = 0

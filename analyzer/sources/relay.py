@@ -140,6 +140,7 @@ class RelaySource:
                 with open_channel(self._options) as channel:
                     yield from self._connection(channel)
             except _MaskRefusedError:
+                self._sight.reconnected()
                 continue
             except (ConnectionFailed, UsageError) as error:
                 if not (self._query.follow and self._connected):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import itemgetter
@@ -18,7 +19,8 @@ _SECOND = 1_000_000_000
 _MARGIN = 2 * _SECOND
 """How far, in ns, the flows of a node may come out of order: Relay sorts for a second at most (`pkg/hubble/relay/observer`)."""
 _HORIZON = 24 * 3600 * _SECOND
-"""Nodes silent for longer, in ns, do not hold back where a stream is resumed from: they may be gone for good."""
+"""Nodes that sent nothing for longer, in ns by our own clock, do not hold back where a stream is resumed from: they may be gone
+for good."""
 _MEMORY = 32_768
 """The latest flows, of all nodes together, that are remembered one by one."""
 _TAIL = 128
@@ -47,7 +49,7 @@ class _Before:
 
     def knows(self, flow: Flow) -> bool:
         """Whether the flow was read before."""
-        time, uuid = flow.time, flow.uuid
+        when, uuid = flow.time, flow.uuid
         if uuid and (uuid in self.uuids or (self.hashes and _hash(uuid) in self.hashes)):
             self.anchored = self.continued = True
             self.matched += 1
@@ -56,10 +58,10 @@ class _Before:
             # It may be a neighbour of the earliest that are remembered, just out of order; later on it cannot.
             early = self.matched * 2 <= len(self.uuids) + len(self.hashes)
             low = self.ranges[-1][0]
-            return early and max(low, self.floor - _MARGIN) <= time < self.floor
-        if time and any(low <= time <= high for low, high in self.ranges):
+            return early and max(low, self.floor - _MARGIN) <= when < self.floor
+        if when and any(low <= when <= high for low, high in self.ranges):
             low, high = self.ranges[-1]
-            self.continued = self.continued or low <= time <= high
+            self.continued = self.continued or low <= when <= high
             return True
         return False
 
@@ -67,7 +69,8 @@ class _Before:
 @dataclass(slots=True)
 class _Node:
     """A node's flows: how many were ever read (`count`), of which how many are in the positions told so far (`told`); and the
-    times of the uninterrupted run that it is in. `last` is the time of the latest one, which a clock may have set back;
+    times of the uninterrupted run that it is in. `last` is the time of the latest one, which a clock may have set back; `heard` is
+    when that one came, by our own clock;
     `inherited` names the latest flows of an earlier process, not before `floor`, that the run goes on from."""
 
     count: int = 0
@@ -75,6 +78,7 @@ class _Node:
     low: int = 0
     high: int = 0
     last: int = 0
+    heard: int = 0
     before: _Before | None = None
     inherited: tuple[str, ...] = ()
     floor: int = 0
@@ -87,8 +91,8 @@ class Sight:
     `history` tells what earlier processes have read. Memory: some bytes per node, and the latest flows.
     """
 
-    def __init__(self, history: History = nothing_read_before) -> None:
-        self._history = history
+    def __init__(self, history: History = nothing_read_before, clock: Callable[[], int] = time.time_ns) -> None:
+        self._history, self._clock = history, clock
         self._nodes: dict[str, _Node] = {}
         self._pending: set[str] = set()
         self._recent: deque[Sequence[Flow]] = deque()
@@ -97,11 +101,16 @@ class Sight:
 
     @property
     def since(self) -> int | None:
-        """Where to resume from, in ns since the epoch: nothing older can be new. None if nothing was read yet."""
+        """Where to resume from, in ns since the epoch: nothing older can be new. None if nothing was read yet.
+
+        Servers leave out what is older, whatever comes later. So a node whose clock is ahead must not decide for the others, nor
+        for itself, as somebody may set its clock right: it is never a time to come.
+        """
         if not self._nodes:
             return None
-        newest = max(node.last for node in self._nodes.values())
-        return max(0, min(node.last for node in self._nodes.values() if node.last >= newest - _HORIZON) - _MARGIN)
+        now, nodes = self._clock(), self._nodes.values()
+        lasts = [node.last for node in nodes if now - node.heard <= _HORIZON] or [node.last for node in nodes]
+        return max(0, min(*lasts, now) - _MARGIN)
 
     def reconnected(self) -> None:
         """From here on the server may send again what was read already."""
@@ -181,15 +190,15 @@ class Sight:
     def _count(self, flows: Sequence[Flow]) -> None:
         if not flows:
             return
-        times: dict[str, list[int]] = {}
-        for time, name in map(_TIME_AND_NODE, flows):
-            times.setdefault(name, []).append(time)
+        now, times = self._clock(), dict[str, list[int]]()
+        for when, name in map(_TIME_AND_NODE, flows):
+            times.setdefault(name, []).append(when)
         for name, found in times.items():
             node = self._nodes[name]
             node.low = min(node.low, *found) if node.count else min(found)
             node.high = max(node.high, *found)
             node.count += len(found)
-            node.last = found[-1]
+            node.last, node.heard = found[-1], now
         self._recent.append(flows)
         self._remembered += len(flows)
         while self._remembered - len(self._recent[0]) >= _MEMORY:
@@ -220,7 +229,7 @@ class Sight:
                 self._expect(name, self._nodes[name], uuids.get(name, []), anchored=True)
 
     def _expect(self, name: str, node: _Node, recent: Sequence[tuple[int, str]], *, anchored: bool) -> None:
-        floor = min((time for time, _ in recent), default=node.last)
+        floor = min((when for when, _ in recent), default=node.last)
         node.before = _Before(
             [*node.earlier, (node.low, node.high)],
             node.last,
@@ -281,7 +290,7 @@ def _hash(uuid: str) -> str:
 
 def _written(node: _Node, recent: Sequence[tuple[int, str]]) -> str:
     tail = [_hash(uuid) for _, uuid in recent]
-    floor = min((time for time, _ in recent), default=node.last)
+    floor = min((when for when, _ in recent), default=node.last)
     if len(tail) < _TAIL and node.inherited:
         tail = [*node.inherited[len(tail) - _TAIL :], *tail]
         floor = min(floor, node.floor)

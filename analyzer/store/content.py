@@ -44,6 +44,11 @@ def _novelty(position: Position, known: dict[tuple[str, int, int], str]) -> Nove
     same = known.get((stream, start, end))
     if same is not None:
         return Novelty.READ_BEFORE if same == digest else Novelty.BOTH
+    if stream.startswith(LIVE):
+        # Of a node, numbers say how many flows were read, and not which.
+        met = (theirs for (where, low, high), theirs in known.items() if where == stream and low < end and start < high)
+        if any(theirs.partition("/")[0] != digest.partition("/")[0] for theirs in met):
+            return Novelty.BOTH
     covered = sum(
         max(0, min(end, their_end) - max(start, their_start))
         for their_stream, their_start, their_end in known

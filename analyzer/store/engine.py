@@ -19,8 +19,8 @@ from analyzer.store.names import POSTGRES, SQLITE, starts_as_sqlite
 
 __all__ = ["make_engine", "shown", "spoken_errors", "tidy", "use_log", "writing"]
 
-BUSY = 60.0
-"""Seconds to wait for other writers of a SQLite store."""
+BUSY = 10.0
+"""Seconds to wait for other writers of a SQLite store: twice that fits the half minute that Kubernetes gives those it ends."""
 CONNECT = "10"
 """Seconds to wait for a PostgreSQL server."""
 _NEW_STORE = "name another path; observe --store makes a new store there"
@@ -32,6 +32,7 @@ _HINTS = {
     "full": "free some space and run again: what was stored so far stays",
     "not a database": _NEW_STORE,
     "malformed": "restore a copy, or read the flows into a new store",
+    "deleted or replaced": "move it back, or start again with a new store",
     "locked": "another process holds it for long; run again",
     "disk I/O": "is the disk full, or the folder on a network? run again, or name another path",
     "connection": "is the server up, and are host, port, user and password right?",
@@ -87,8 +88,36 @@ def _sqlite(path: Path, create: bool) -> sa.Engine:
         return sqlite3.connect(uri, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False)
 
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
+    same = _Same(path.absolute())
+    event.listen(engine, "begin", same.check)
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "commit", same.note)
     return engine
+
+
+class _Same:
+    """Whether the file of a store is still the one that was opened: SQLite goes on writing into one that somebody deleted."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: tuple[int, int] | None = None
+
+    def note(self, connection: sa.Connection) -> None:
+        """The file is there now, at the latest."""
+        if self._file is None:
+            found = self._path.stat()
+            self._file = (found.st_dev, found.st_ino)
+
+    def check(self, connection: sa.Connection) -> None:
+        """Raise OSError if it is another file, or none."""
+        if self._file is None:
+            return
+        try:
+            found = self._path.stat()
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._file:
+            raise OSError("the file was deleted or replaced while it was in use")
 
 
 def _check_path(path: Path, create: bool) -> None:

@@ -289,6 +289,52 @@ def test_following_until_ctrl_c(flows: Path, tmp_path: Path) -> None:
     assert edges(run("graph", "live.db", "-o", "json")) == ALL
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+def test_what_cannot_be_said_does_not_end_reading(flows: Path, tmp_path: Path) -> None:
+    store = tmp_path / "unheard.db"
+    command = [
+        sys.executable,
+        "-m",
+        "analyzer",
+        "observe",
+        str(flows),
+        "-f",
+        "--store",
+        str(store),
+        "--max-duration",
+        "2s",
+    ]
+    with open("/dev/full", "w") as full:
+        process = subprocess.Popen([*command, "--flush-interval", "200ms"], stderr=full, stdout=subprocess.DEVNULL)
+        assert process.wait(timeout=60) in (0, 130)
+    assert edges(run("graph", str(store), "-o", "json")) == ALL
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_observing_in_good_order(flows: Path, tmp_path: Path, name: str) -> None:
+    store = tmp_path / "told.db"
+    command = [
+        sys.executable,
+        "-m",
+        "analyzer",
+        "observe",
+        str(flows),
+        "-f",
+        "--store",
+        str(store),
+        "--flush-interval",
+        "1h",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "records" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(getattr(signal, name))
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert edges(run("graph", str(store), "-o", "json")) == ALL
+
+
 def test_replay_serves_until_it_is_told_to_stop(flows: Path) -> None:
     command = [sys.executable, "-m", "analyzer", "replay", str(flows), "--addr", "127.0.0.1:0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

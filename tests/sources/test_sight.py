@@ -99,9 +99,22 @@ def test_each_node_resumes_where_it_was() -> None:
 
 
 def test_a_node_that_is_gone_does_not_hold_back_the_others_for_ever() -> None:
-    sight = Sight()
-    sight.batch([flow(1, "gone"), flow(200_000, "alive")])
-    assert sight.since == START + 199_998 * SECOND
+    clock = [START]
+    sight = Sight(clock=lambda: clock[0])
+    sight.batch([flow(1, "gone"), flow(1, "alive")])
+    clock[0] = START + 90_000 * SECOND
+    sight.batch([flow(89_999, "alive")])
+    assert sight.since == START + 89_997 * SECOND
+
+
+def test_a_clock_that_is_ahead_blinds_neither_the_other_nodes_nor_its_own() -> None:
+    """Servers leave out all that is older than what they are asked for, whatever comes later."""
+    sight = Sight(clock=lambda: START + 10 * SECOND)
+    sight.batch([flow(9, "right"), flow(172_800, "ahead")])
+    assert sight.since == START + 7 * SECOND
+    alone = Sight(clock=lambda: START + 10 * SECOND)
+    alone.batch([flow(3_600, "ahead")])
+    assert alone.since == START + 8 * SECOND
 
 
 def test_a_second_process_goes_on_where_the_first_was_killed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -170,3 +171,29 @@ def test_a_database_that_drops_its_connections(postgres: str) -> None:
     with engine.begin() as connection:
         for name in sa.inspect(connection).get_table_names():
             connection.execute(sa.text(f'DROP TABLE "{name}"'))
+
+
+def test_two_that_read_different_windows_of_a_node_are_not_taken_for_one(store: Store) -> None:
+    """The numbers of the second are among those of the first; its flows are others."""
+    store.append(table(), [position(0, 600)])
+    with pytest.raises(StoreError, match="another process"):
+        store.append(table(81), [position(0, 400, run="2")])
+    with pytest.raises(StoreError, match="another process"):
+        store.append(table(81), [position(100, 200, run="2")])
+
+
+def test_a_store_that_is_deleted_or_replaced_while_in_use_is_told(tmp_path: Path) -> None:
+    path, moved = tmp_path / "flows.db", tmp_path / "moved.db"
+    with Store.open(str(path), create=True) as opened:
+        opened.append(table())
+        before = opened.read()
+        path.rename(moved)
+        with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+            opened.append(table(81))
+        path.write_bytes(b"")
+        with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+            opened.read()
+        path.unlink()
+        moved.rename(path)
+        assert opened.read() == before
+        assert opened.append(table(81))
