@@ -18,13 +18,13 @@ import zstandard
 
 from analyzer.errors import SourceError
 
-__all__ = ["BLOCK", "LINE_LIMIT", "Block", "Lines", "Pieces", "SampledDigest", "open_content", "packed"]
+__all__ = ["BLOCK", "LINE_LIMIT", "Block", "Lines", "Pieces", "SampledDigest", "branch", "open_content", "packed"]
 
 BLOCK = 128 << 10
 """Bytes read at a time: few enough that they and the flows made of them stay in a processor's cache."""
 LINE_LIMIT = 16 << 20
 """Longest line that is decoded, in bytes; a longer one is passed over and counted."""
-_STEP, _SAMPLE = 64 << 10, 4 << 10
+_STEP, _SAMPLE, _BRANCH = 64 << 10, 4 << 10, 512
 _SILENCE = 1.0
 """Seconds after which a pipe hands on what it has, be it nothing."""
 
@@ -187,6 +187,15 @@ class SampledDigest:
         finished = self._hash.copy()
         finished.update(str(self._offset).encode())
         return finished.hexdigest()
+
+
+def branch(stream: str, offset: int, data: bytes) -> str:
+    """The name of what begins like `stream`, and goes on with `data` at an offset from which on it may be different.
+
+    It is made of no more than half a line, so that it stays the same while the content grows. Those that share it have the
+    next branch each.
+    """
+    return blake2b(f"{stream} {offset} ".encode() + data[:_BRANCH], digest_size=16).hexdigest()
 
 
 class Block(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 from analyzer.sources.base import Batch, History, Position
-from analyzer.sources.content import BLOCK, Lines, SampledDigest
+from analyzer.sources.content import BLOCK, Lines, SampledDigest, branch
 from analyzer.sources.decode import Decoder
 from analyzer.sources.jsonpb import LineReader
 
@@ -85,20 +85,22 @@ class GrowingFile:
             return None
         return start.partition(b"\n")[0]
 
-    def begin(self, stream: str, history: History) -> bool:
-        """Find where to go on from. False if the file is shorter than what is known of its content: it is being copied."""
+    def begin(self, stream: str, history: History, *, another: bool) -> bool:
+        """Find where to go on from. False if the file is shorter than what is known of its content: then it is being copied, or
+        is `another` that only begins alike.
+        """
         self.began = stream
         offset, known = 0, list(history(stream))
         while known and known[0].start == offset:
             expected = known.pop(0)
-            if expected.end > self.size:
+            short = expected.end > self.size
+            if short and not another:
                 return False
-            digest = self._digest_of(offset, expected.end)
-            if digest == expected.digest:
+            if not short and self._digest_of(offset, expected.end) == expected.digest:
                 offset = expected.end
             else:
                 # Contents may begin alike and then differ: as of a file that is read once (`jsonpb`).
-                stream = blake2b(f"{stream} {offset} {digest}".encode(), digest_size=16).hexdigest()
+                stream = branch(stream, offset, self._at(offset, BLOCK))
                 known = [each for each in history(stream) if each.start >= offset]
         self._stream = stream
         self._head = self._at(0, min(_HEAD, self.size))
@@ -122,6 +124,15 @@ class GrowingFile:
         if self._end > self._told:
             self.positions.append(Position(self._stream, self._told, self._end, self._digest.hexdigest()))
             self._told, self._digest = self._end, SampledDigest()
+
+    def same(self, offset: int, data: bytes) -> bool:
+        """Whether it has these bytes there, as far as it goes."""
+        return data.startswith(self._at(offset, len(data)))
+
+    def begins_like(self, other: GrowingFile) -> bool:
+        """Whether one is the beginning of the other."""
+        both = min(self.size, other.size)
+        return all(other.same(at, self._at(at, BLOCK)[: both - at]) for at in range(0, both, BLOCK))
 
     def _decoded(self) -> Iterator[Batch]:
         reader = LineReader(self._decoder, understood=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from analyzer.errors import SourceError
 from analyzer.model.flow import Skip
 from analyzer.sources.base import Batch, History, Position, Record, nothing_read_before
-from analyzer.sources.content import LINE_LIMIT, Block, Lines, SampledDigest, open_content
+from analyzer.sources.content import LINE_LIMIT, Block, Lines, SampledDigest, branch, open_content
 from analyzer.sources.decode import Decoder
 from analyzer.sources.decode_slow import unwrap
 
@@ -141,7 +141,7 @@ def _skip_known(lines: Lines, history: History) -> Generator[Batch, None, tuple[
             yield Batch((), None, {Skip.DUPLICATE: count})
         else:
             lines.unread(data)
-            stream = blake2b(f"{stream} {offset} {digest.hexdigest()}".encode(), digest_size=16).hexdigest()
+            stream = branch(stream, offset, data)
             known = [each for each in history(stream) if each.start >= offset]
     return stream, offset
 

@@ -53,13 +53,15 @@ def _silently(text: str) -> None:
 @dataclass(slots=True)
 class _Watched:
     """A file that is open: since when nothing was added to it, whether it still has a name, and whether it is being read. One
-    that is not waits for another file with the same content, such as a copy for its original; `tried` is its size then."""
+    that is not waits for another file with the same content, such as a copy for its original; `tried` is its size then, and
+    `alike` tells which one it was compared with, at which size."""
 
     file: GrowingFile
     quiet_since: float
     named: bool = True
     reading: bool = False
     tried: int = -1
+    alike: tuple[str, int] = ("", -1)
 
 
 class TailSource:
@@ -164,7 +166,7 @@ class TailSource:
         for identity, watched in list(self._watched.items()):
             watched.named = identity in named
             if not watched.named and now - watched.quiet_since >= self._quiet:
-                yield from self._finish(identity, watched)
+                yield from self._finish(identity, watched, now)
         self._park()
         for path in compressed:
             with suppress(FileNotFoundError):
@@ -203,10 +205,10 @@ class TailSource:
             self._watched[identity] = _Watched(file, now)
         return identity
 
-    def _finish(self, identity: _Identity, watched: _Watched) -> Iterator[Batch]:
+    def _finish(self, identity: _Identity, watched: _Watched, now: float) -> Iterator[Batch]:
         """Close a file that was removed."""
         watched.file.ending = True
-        if watched.reading or self._begin(watched):
+        if watched.reading or self._begin(watched, now):
             yield from self._marked(watched.file)
             self._collect(watched.file)
         watched.file.close()
@@ -232,26 +234,41 @@ class TailSource:
                 del self._watched[identity]
                 # The next scan finds it, as a file like any other.
                 continue
-            if not watched.reading and not self._begin(watched):
+            if not watched.reading and not self._begin(watched, now):
                 continue
             if watched.file.unread:
                 watched.quiet_since = now
                 yield from self._marked(watched.file)
 
-    def _begin(self, watched: _Watched) -> bool:
+    def _begin(self, watched: _Watched, now: float) -> bool:
         """Begin to read a file, unless its content is being read from another one, or it is not all there yet."""
         beginning, size = watched.file.first_line(), watched.file.size
-        if beginning is None or size == watched.tried:
+        if beginning is None:
             return False
         stream = stream_of(beginning)
-        if self._reads(stream):
+        twins = self._twins(stream)
+        for twin in twins:
+            compared = (twin.path, size)
+            if watched.alike == compared or watched.file.begins_like(twin):
+                watched.alike = compared
+                return False
+        if size != watched.tried:
+            watched.tried, watched.quiet_since = size, now
+        elif not self._settled(watched, now):
             return False
-        watched.tried = size
-        watched.reading = watched.file.begin(stream, self._known)
+        for twin in twins:
+            self._collect(twin)
+        another = bool(twins) or self._settled(watched, now)
+        watched.reading = watched.file.begin(stream, self._known, another=another)
         return watched.reading
 
-    def _reads(self, stream: str) -> bool:
-        return any(each.reading and each.file.began == stream for each in self._watched.values())
+    def _settled(self, watched: _Watched, now: float) -> bool:
+        """Whether nothing is added to it any more, so that it is no copy in the making."""
+        return watched.file.ending or now - watched.quiet_since >= self._quiet
+
+    def _twins(self, stream: str) -> list[GrowingFile]:
+        """The files being read that have the same first line."""
+        return [each.file for each in self._watched.values() if each.reading and each.file.began == stream]
 
     def _unpacked(self, path: Path, now: float) -> Iterator[Batch]:
         """A compressed file is read once, when it is whole, and nobody reads the same content elsewhere."""
@@ -267,8 +284,10 @@ class TailSource:
             return
         try:
             beginning = _first_line_of_whole(path)
-            if self._reads(stream_of(beginning)):
-                return
+            for twin in self._twins(stream_of(beginning)):
+                if _begins_like(path, twin):
+                    return
+                self._collect(twin)
             for batch in FileSource([path]).batches(self._known):
                 if batch.position is not None:
                     self._remember(batch.position)
@@ -298,3 +317,14 @@ def _first_line_of_whole(path: Path) -> bytes:
             if block.error:
                 raise SourceError(block.error)
     return beginning
+
+
+def _begins_like(path: Path, twin: GrowingFile) -> bool:
+    """Whether one of the two contents is the beginning of the other."""
+    with open_content(str(path), lambda: False) as content:
+        at = 0
+        for piece in content:
+            if not twin.same(at, piece):
+                return False
+            at += len(piece)
+    return True

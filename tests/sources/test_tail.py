@@ -227,6 +227,72 @@ def test_several_paths_at_a_time(tmp_path: Path) -> None:
     assert reader.step() == names(2, 4)
 
 
+@pytest.mark.parametrize("first", ["\n", line(0)])
+def test_two_files_that_begin_alike_and_go_on_differently(tmp_path: Path, first: str) -> None:
+    """Such as two captures of one moment with different filters. Each is read, as it grows and by the next process."""
+    one, two = tmp_path / "one.log", tmp_path / "two.log"
+    one.write_text(first + lines(100, 140))
+    two.write_text(first + lines(200, 203))
+    reader = Reader(tmp_path, quiet=3600)
+    expected = {*names(100, 140), *names(200, 203)}
+    assert set(reader.step()) >= expected
+    reader.flush()
+    append(one, lines(140, 142))
+    append(two, lines(203, 260))
+    assert sorted(reader.step()) == sorted([*names(140, 142), *names(203, 260)])
+    reader.flush()
+    reader.close()
+    append(two, lines(260, 262))
+    again = Reader(tmp_path, record=reader.rows, quiet=3600)
+    assert again.step(10) == names(260, 262)
+    again.flush()
+    again.close()
+    pack(two, "gz")
+    third = Reader(tmp_path, record=reader.rows)
+    assert third.step(10) == []
+    assert third.duplicates >= 62
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_a_compressed_file_that_only_begins_like_one_being_read(log: Path, kind: str) -> None:
+    other = log.with_name("other.log")
+    other.write_text(line(0) + lines(50, 55))
+    pack(other, kind)
+    reader = Reader(log.parent)
+    assert sorted(set(reader.step(12))) == sorted({*names(0, 10), *names(50, 55)})
+
+
+def test_a_copy_that_turns_out_to_be_another_file(log: Path) -> None:
+    copy = log.with_name("events.log.1")
+    reader = Reader(log)
+    reader.step()
+    copy.write_text(lines(0, 5))
+    assert reader.step() == []
+    append(copy, lines(50, 53))
+    assert set(reader.step()) >= set(names(50, 53))
+
+
+def test_a_file_shorter_than_what_is_known_of_how_it_begins(tmp_path: Path) -> None:
+    """Nobody knows whether it is a part of that; it is read when nothing is added to it any more, and then stays known."""
+    whole, short = tmp_path / "whole.log", tmp_path / "short.log"
+    whole.write_text(lines(0, 50))
+    first = Reader(whole)
+    first.step()
+    first.flush()
+    first.close()
+    whole.unlink()
+    short.write_text(line(0) + lines(100, 130))
+    waiting = Reader(short, record=first.rows, quiet=3600)
+    assert waiting.step() == []
+    waiting.close()
+    second = Reader(short, record=first.rows)
+    assert set(second.step()) >= set(names(100, 130))
+    second.flush()
+    second.close()
+    third = Reader(short, record=first.rows)
+    assert third.step() == []
+
+
 @pytest.mark.parametrize("meanwhile", ["nothing", "grown", "renamed", "compressed", "copied"])
 def test_the_next_process_goes_on_by_content(log: Path, meanwhile: str) -> None:
     first = Reader(log)
