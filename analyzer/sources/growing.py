@@ -33,14 +33,14 @@ class GrowingFile:
     `overwritten` tells, and this one gives nothing more. Raises OSError when the file cannot be opened.
     """
 
-    def __init__(self, path: str, decoder: Decoder) -> None:
+    def __init__(self, path: str, decoder: Decoder, descriptor: int | None = None) -> None:
         self.path = path
         self.ending = False
         self.positions: list[Position] = []
         self.began = ""
         """The fingerprint of its first line, once it is being read."""
         self._stream = ""
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close
+        self._file = open(path if descriptor is None else descriptor, "rb", buffering=0)  # noqa: SIM115 - closed by close
         self._decoder = decoder
         self._head = b""
         self._read_to = 0
@@ -77,6 +77,10 @@ class GrowingFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def anew(self) -> GrowingFile:
+        """The same file, which may have no name any more, as if nothing of it was read."""
+        return GrowingFile(self.path, self._decoder, os.dup(self._file.fileno()))
 
     def first_line(self) -> bytes | None:
         """The first line, or the beginning of a very long one; None while it has no end."""

@@ -207,6 +207,7 @@ class TailSource:
 
     def _finish(self, identity: _Identity, watched: _Watched, now: float) -> Iterator[Batch]:
         """Close a file that was removed."""
+        self._start_over_if_overwritten(watched, now)
         watched.file.ending = True
         if watched.reading or self._begin(watched, now):
             yield from self._marked(watched.file)
@@ -226,19 +227,22 @@ class TailSource:
                 del self._watched[identity]
 
     def _read(self, now: float) -> Iterator[Batch]:
-        for identity, watched in list(self._watched.items()):
-            if watched.reading and watched.file.overwritten:
-                self._news(f"{watched.file.path} was emptied or overwritten; it is read from its beginning")
-                self._collect(watched.file)
-                watched.file.close()
-                del self._watched[identity]
-                # The next scan finds it, as a file like any other.
-                continue
+        for watched in list(self._watched.values()):
+            self._start_over_if_overwritten(watched, now)
             if not watched.reading and not self._begin(watched, now):
                 continue
             if watched.file.unread:
                 watched.quiet_since = now
                 yield from self._marked(watched.file)
+
+    def _start_over_if_overwritten(self, watched: _Watched, now: float) -> None:
+        if watched.reading and watched.file.overwritten:
+            self._news(f"{watched.file.path} was emptied or overwritten; it is read from its beginning")
+            self._collect(watched.file)
+            fresh = watched.file.anew()
+            watched.file.close()
+            watched.file, watched.quiet_since, watched.reading, watched.tried = fresh, now, False, -1
+            watched.alike = ("", -1)
 
     def _begin(self, watched: _Watched, now: float) -> bool:
         """Begin to read a file, unless its content is being read from another one, or it is not all there yet."""

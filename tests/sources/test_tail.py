@@ -194,6 +194,15 @@ def test_truncated_and_grown_beyond_where_it_was_between_two_looks(log: Path) ->
     assert "overwritten" in reader.news[0]
 
 
+def test_overwritten_and_rotated_away_between_two_looks(log: Path) -> None:
+    reader = Reader(log)
+    reader.step()
+    log.write_text(lines(100, 130))
+    log.rename(log.with_name("events.log.1"))
+    pack(log.with_name("events.log.1"), "gz")
+    assert reader.step(10) == names(100, 130)
+
+
 def test_removed_with_half_a_line_at_its_end(log: Path) -> None:
     reader = Reader(log)
     reader.step()
