@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from analyzer.model.flow import OUT_OF_SIGHT, Flow, LostEvents, NodeStatus, Skip
 from analyzer.sources.base import LIVE, Batch, History, Position, Record, nothing_read_before
+from analyzer.sources.losses import Losses
 
 __all__ = ["Sight"]
 
@@ -98,6 +99,7 @@ class Sight:
         self._recent: deque[Sequence[Flow]] = deque()
         self._remembered = 0
         self._ended: list[Position] = []
+        self._losses = Losses(history, _losses_of)
 
     @property
     def since(self) -> int | None:
@@ -117,29 +119,29 @@ class Sight:
         uuids = self._uuids()
         for name, node in self._nodes.items():
             self._expect(name, node, uuids.get(name, []), anchored=False)
+        self._losses.interrupted()
 
     def batch(self, records: Sequence[Record]) -> Batch:
         """Those records that are new, the others as duplicates, and the gaps that showed."""
-        flows = [record for record in records if record.__class__ is Flow]
-        if len(flows) < len(records):
+        received, flows = records, [record for record in records if record.__class__ is Flow]
+        if len(flows) < len(received):
             self._statuses(record for record in records if record.__class__ is NodeStatus)
+            records = [record for record in records if not isinstance(record, LostEvents) or self._losses.fresh(record)]
         nodes = set(map(_NODE, flows))
         for name in nodes - self._nodes.keys():
             self._meet(name)
         if not self._pending.isdisjoint(nodes):
-            fresh = self._fresh(records)
-            duplicates = len(records) - sum(1 for record in fresh if not _is_gap(record))
-            records, flows = fresh, [record for record in fresh if record.__class__ is Flow]
-        else:
-            duplicates = 0
+            records = self._fresh(records)
+            flows = [record for record in records if record.__class__ is Flow]
         self._count(flows)
+        duplicates = 0 if records is received else len(received) - sum(1 for record in records if not _is_gap(record))
         return Batch(records, None, {Skip.DUPLICATE: duplicates} if duplicates else {}, self.positions)
 
     def positions(self) -> list[Position]:
         """What was read since this was called last."""
         untold = [name for name, node in self._nodes.items() if node.count > node.told]
         told, self._ended = [*self._ended, *self._told(untold)], []
-        return told
+        return [*told, *self._losses.positions()]
 
     def _told(self, names: Sequence[str]) -> list[Position]:
         positions, uuids = [], self._tails(names)
@@ -159,16 +161,8 @@ class Sight:
                     if before.knows(record):
                         continue
                     fresh.extend(self._go_on(record, node, before))
-            elif isinstance(record, LostEvents) and self._lost_before(record):
-                continue
             fresh.append(record)
         return fresh
-
-    def _lost_before(self, record: LostEvents) -> bool:
-        """Whether a loss was told before: servers keep some among the flows, and send them again with those."""
-        node = self._nodes.get(record.node)
-        before = node.before if node is not None else None
-        return before is not None and any(low <= record.time <= high for low, high in before.ranges if record.time)
 
     def _go_on(self, flow: Flow, node: _Node, before: _Before) -> list[Record]:
         """A new flow of a node: unless it goes on where reading ended, it starts a run; and was anything missed between?"""
@@ -222,6 +216,7 @@ class Sight:
         """A node that Relay lost and found may be sent again within the same stream, or not: then nothing may count as known
         but what is remembered."""
         names = {name for record in records if isinstance(record, NodeStatus) for name in record.nodes}
+        self._losses.interrupted(names)
         found = {name for name in names & self._nodes.keys() if name not in self._pending}
         if found:
             uuids = self._uuids()
@@ -280,8 +275,13 @@ def _is_gap(record: Record) -> bool:
 
 
 def _stream(node: str) -> str:
-    """A node's stream. Databases refuse some texts, and names come from outside."""
-    return f"{LIVE}{node if node.isprintable() and len(node) <= _LONGEST else _hash(node)}"
+    """A node's stream. Databases refuse some texts, and names come from outside; with a space none is taken for losses."""
+    return f"{LIVE}{node if node.isprintable() and ' ' not in node and len(node) <= _LONGEST else _hash(node)}"
+
+
+def _losses_of(node: str) -> str:
+    """The stream of a node's losses."""
+    return f"{LIVE}losses {_stream(node).removeprefix(LIVE)}"
 
 
 def _hash(uuid: str) -> str:

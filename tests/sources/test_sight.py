@@ -197,6 +197,35 @@ def test_losses_that_are_told_again_count_once() -> None:
     assert names(sight.batch([flow(1), lost, flow(3), lost._replace(time=flow(4).time)]).records) == ["LostEvents"]
 
 
+@pytest.mark.parametrize("times", [(2,), (0,), (9,), (0, 2, 9)])
+@pytest.mark.parametrize("flows", [(), (1, 3)])
+def test_losses_count_once_whoever_reads_them_and_wherever_they_lie_among_the_flows(
+    times: tuple[int, ...], flows: tuple[int, ...]
+) -> None:
+    """Also those of a node of which nothing came but losses."""
+    rows: dict[str, list[Position]] = {}
+    losses = [LostEvents("a", flow(at).time, 1, 7) for at in times]
+    stream = sorted([*map(flow, flows), *losses], key=lambda record: record.time)
+    for expected in (len(losses), 0, 0):
+        sight = Sight(lambda name: rows.get(name, ()))
+        batch = sight.batch(stream)
+        assert names(batch.records).count("LostEvents") == expected
+        for position in sight.positions():
+            rows.setdefault(position.stream, []).append(position)
+    later = LostEvents("a", flow(20).time, 1, 5)
+    assert names(Sight(lambda name: rows.get(name, ())).batch([*stream, later]).records) == ["LostEvents"]
+
+
+def test_losses_of_an_earlier_time_are_new_whenever_they_are_read() -> None:
+    rows: dict[str, list[Position]] = {}
+    for at in (50, 10):
+        sight = Sight(lambda name: rows.get(name, ()))
+        batch = sight.batch([LostEvents("a", flow(at).time, 1, 7)])
+        assert len(batch.records) == 1
+        for position in sight.positions():
+            rows.setdefault(position.stream, []).append(position)
+
+
 def test_a_node_that_relay_lost_and_found_again() -> None:
     """Within one stream: what it sends again is known, and what comes late is not taken for known."""
     sight = Sight()
