@@ -100,8 +100,8 @@ class RelaySource:
     `node_status` messages of Relay come through as records. Without `follow` it ends with the last flow, and raises
     ConnectionFailed when the server cannot be reached, refuses, does not answer any more, or the stream breaks. With
     `follow` it goes on until closed: once it was connected, it connects again, reads certificates and addresses afresh, and
-    resumes where it was, telling `news` in words. After `patience` seconds of silence the server is asked whether it is
-    still there. What was read before, in this process or by the history it is given, comes as duplicates (`Sight`).
+    resumes where it was, telling `news` in words. The server is asked whether it is there at the start, and after `patience`
+    seconds of silence. What was read before, in this process or by the history it is given, comes as duplicates (`Sight`).
     """
 
     def __init__(
@@ -232,11 +232,17 @@ class _Pulse:
         self._ask = channel.unary_unary(HEALTH_CHECK, request_serializer=None, response_deserializer=None)
         self._options = options
         self._patience = patience
-        self._last = time.monotonic()
-        self._asked = 0.0
-        self._question: Any = None
         self.answered = False
         """Whether the server has answered a question."""
+        # Servers send no headers before the first flow: only an answer shows that somebody is there.
+        self._put(time.monotonic())
+        self._first = True
+
+    def _put(self, now: float) -> None:
+        self._last = self._asked = now
+        self._question = self._ask.future(
+            b"", timeout=self._options.timeout, metadata=self._options.metadata, wait_for_ready=False
+        )
 
     def heard(self, now: float) -> None:
         """Something arrived."""
@@ -248,18 +254,16 @@ class _Pulse:
             if not self._question.done():
                 return
             failed = self._question.code() in (Status.DEADLINE_EXCEEDED, Status.UNAVAILABLE)
-            if failed and self._last <= self._asked:
+            # If nobody was there to begin with, the stream itself will say why.
+            if failed and self._last <= self._asked and not self._first:
                 raise ConnectionFailed(
                     f"{self._options.server} does not answer any more", hint="the server or the way to it is gone"
                 )
             self.answered = self.answered or not failed
-            self._question = None
+            self._question, self._first = None, False
             self._last = now
         elif now - self._last >= self._patience:
-            self._asked = now
-            self._question = self._ask.future(
-                b"", timeout=self._options.timeout, metadata=self._options.metadata, wait_for_ready=False
-            )
+            self._put(now)
 
 
 def ask(options: ServerOptions, method: str, request: Any, answer: type[Any]) -> Any:

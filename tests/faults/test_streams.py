@@ -112,6 +112,21 @@ def test_a_server_that_is_killed_and_comes_back() -> None:
     assert follower.uuids == numbered(60)
 
 
+def test_a_server_that_never_had_a_word_to_say_is_one_to_come_back_to() -> None:
+    silent = Query(follow=True, whitelist=[{"source_pod": ["nowhere/"]}])
+    server = ReplayServer(recording(30))
+    with Proxy(server.address) as proxy, Follower(proxy.address, query=silent) as follower:
+        follower.until(lambda: follower.source._connected)
+        server.stop()
+        proxy.refuse()
+        follower.until(lambda: any("connecting again" in each for each in follower.news))
+        with ReplayServer(recording(60)) as again:
+            proxy.retarget(again.address)
+            proxy.heal()
+            follower.until(lambda: any("again after" in each for each in follower.news))
+    assert follower.uuids == []
+
+
 def test_a_server_that_forgot_what_came_between() -> None:
     server = ReplayServer(recording(30))
     with Proxy(server.address) as proxy, Follower(proxy.address) as follower:
