@@ -20,12 +20,15 @@ CONTEXT = "tests"
 
 
 class KubernetesApi:
-    """`objects` by their path, such as ``/api/v1/pods``; `refused` paths answer 403. `requests` are the paths asked for."""
+    """`objects` by their path, such as ``/api/v1/pods``; `refused` paths answer 403, `answers` are given instead of the usual ones,
+    each once. `requests` are the paths asked for."""
 
     def __init__(self, objects: dict[str, list[dict[str, Any]]], *, page: int = 2, backend: int = 0) -> None:
         self.objects, self.page, self.backend = objects, page, backend
         self.refused: set[str] = set()
+        self.answers: dict[str, list[web.Response]] = {}
         self.requests: list[str] = []
+        self.tokens = {TOKEN}
         self.authority = trustme.CA()
         self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -63,6 +66,13 @@ class KubernetesApi:
         path.write_text(yaml.safe_dump(config))
         return str(path)
 
+    def break_off(self) -> None:
+        """Cut every connection off."""
+        connections = list(self._runner.server.connections if self._runner.server else ())
+        for each in connections:
+            if each.transport is not None:
+                self._loop.call_soon_threadsafe(each.transport.abort)
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._start())
@@ -87,10 +97,12 @@ class KubernetesApi:
     async def _checked(self, request: web.Request, handler: Any) -> web.StreamResponse:
         path = "/" + request.path.strip("/")
         self.requests.append(path)
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return _status(401, "Unauthorized")
+        if request.headers.get("Authorization") not in {f"Bearer {token}" for token in self.tokens}:
+            return status(401, "Unauthorized")
         if path in self.refused:
-            return _status(403, f"{path} is forbidden: no role of yours allows it")
+            return status(403, f"{path} is forbidden: no role of yours allows it")
+        if self.answers.get(path):
+            return self.answers[path].pop(0)
         answer: web.StreamResponse = await handler(request)
         return answer
 
@@ -111,7 +123,7 @@ class KubernetesApi:
             for each in inside:
                 if each["metadata"]["name"] == name:
                     return web.json_response(each)
-        return _status(404, "the server could not find the requested resource")
+        return status(404, "the server could not find the requested resource")
 
     def _listed(self, request: web.Request, objects: list[dict[str, Any]]) -> dict[str, Any]:
         wanted = dict(part.split("=") for part in request.query.get("labelSelector", "").split(",") if part)
@@ -147,6 +159,6 @@ class KubernetesApi:
         return socket
 
 
-def _status(code: int, message: str) -> web.Response:
+def status(code: int, message: str) -> web.Response:
     body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
     return web.json_response(body, status=code)

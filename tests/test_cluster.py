@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from aiohttp import web
 
-from analyzer.cluster import INVENTORY, POLICIES, ClusterOptions, fetch, port_forward
+from analyzer.cluster import INVENTORY, POLICIES, ClusterOptions, api, fetch, port_forward
 from analyzer.errors import AnalyzerError, ConnectionFailed, SourceError, UsageError
 from analyzer.inventories import from_manifests
 from analyzer.pipeline import read
 from analyzer.replay import ReplayServer
 from analyzer.sources.relay import Query, RelaySource
 from analyzer.sources.server import ServerOptions
-from tests.kubernetes_api import CONTEXT, KubernetesApi
+from tests.kubernetes_api import CONTEXT, KubernetesApi, status
 from tests.sources.hubble import closing, recording
 
 LABELS = {"k8s-app": "hubble-relay"}
@@ -140,6 +143,56 @@ def test_a_configuration_that_does_not_fit(
     assert "--kubeconfig" in caught.value.hint
 
 
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(
+    server: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_RETRIES", (0.01, 0.01))
+    server.answers["/api/v1/pods"] = [status(429, "slow down"), status(500, "leader changed")]
+    assert len(fetch(options(server, tmp_path), INVENTORY).documents) == 9
+    server.answers["/api/v1/pods"] = [status(503, "no etcd") for _ in range(3)]
+    with pytest.raises(SourceError, match="could not read pods: no etcd"):
+        fetch(options(server, tmp_path), INVENTORY)
+
+
+def test_a_list_that_grows_old_is_read_in_one_piece(server: KubernetesApi, tmp_path: Path) -> None:
+    ordinary, expired = server._listed, [True]
+
+    def listed(request: web.Request, objects: list[dict[str, Any]]) -> dict[str, Any]:
+        if "continue" in request.query and expired:
+            raise web.HTTPGone
+        return ordinary(request, objects)
+
+    server._listed = listed  # type: ignore[method-assign]
+    found = fetch(options(server, tmp_path), INVENTORY)
+    assert [each["kind"] for each in found.documents].count("Pod") == 6
+
+
+def test_a_page_that_is_not_there_is_not_the_end(server: KubernetesApi, tmp_path: Path) -> None:
+    ordinary = server._listed
+
+    def listed(request: web.Request, objects: list[dict[str, Any]]) -> dict[str, Any]:
+        if "continue" in request.query:
+            raise web.HTTPNotFound
+        return ordinary(request, objects)
+
+    server._listed = listed  # type: ignore[method-assign]
+    with pytest.raises(SourceError, match="could not read pods: 404"):
+        fetch(options(server, tmp_path), INVENTORY)
+
+
+def test_what_is_no_kubernetes_api(server: KubernetesApi, tmp_path: Path) -> None:
+    server.answers["/api/v1/namespaces"] = [web.Response(text="<html>", content_type="text/html")]
+    with pytest.raises(SourceError, match=r"/api/v1/namespaces answers with text/html"):
+        fetch(options(server, tmp_path), INVENTORY)
+
+
+def test_groups_of_an_older_cilium(server: KubernetesApi, tmp_path: Path) -> None:
+    server.objects["/apis/cilium.io/v2alpha1/ciliumcidrgroups"] = [thing("offices")]
+    found = fetch(options(server, tmp_path), POLICIES)
+    assert found.documents[-1]["apiVersion"] == "cilium.io/v2alpha1"
+    assert "CiliumCIDRGroup" not in found.unknown
+
+
 def test_flows_through_a_port_forward(tmp_path: Path) -> None:
     with ReplayServer(recording(50)) as relay:
         backend = int(relay.address.rpartition(":")[2])
@@ -164,3 +217,78 @@ def test_a_port_forward_without_a_ready_pod(server: KubernetesApi, tmp_path: Pat
     server.objects["/api/v1/pods"] = []
     with pytest.raises(SourceError, match="no ready pod"), port_forward(options(server, tmp_path)):
         pass
+
+
+FORWARD = "/api/v1/namespaces/kube-system/pods/hubble-relay-1/portforward"
+
+
+def test_a_port_forward_that_is_forbidden(server: KubernetesApi, tmp_path: Path) -> None:
+    server.refused.add(FORWARD)
+    with (
+        pytest.raises(SourceError, match=r"does not let you forward ports .*kube-system: .*no role") as caught,
+        port_forward(options(server, tmp_path)),
+    ):
+        pass
+    assert "pods/portforward" in caught.value.hint
+    assert server.requests.count(FORWARD) == 2
+
+
+def test_a_port_forward_to_a_port_that_is_taken(tmp_path: Path) -> None:
+    with (
+        ReplayServer(recording(1)) as relay,
+        KubernetesApi(objects(), backend=int(relay.address.rpartition(":")[2])).serving() as server,
+        pytest.raises(UsageError, match=r"port .* of this machine cannot be used: Address already in use"),
+        port_forward(options(server, tmp_path), local_port=int(relay.address.rpartition(":")[2])),
+    ):
+        pass
+
+
+def test_a_port_forward_logs_in_again_when_its_token_has_expired(tmp_path: Path) -> None:
+    with ReplayServer(recording(50)) as relay:
+        backend = int(relay.address.rpartition(":")[2])
+        with KubernetesApi(objects(), backend=backend).serving() as server:
+            how, news = options(server, tmp_path), list[str]()
+            with port_forward(how, news=news.append) as address:
+                server.tokens = {"another"}
+                server.kubeconfig(tmp_path, token="another")
+                with closing(RelaySource(ServerOptions(address), Query())) as source:
+                    assert read([source]).coverage.records == 50
+                server.refused.add(FORWARD)
+                before = len(server.requests)
+                with (
+                    closing(RelaySource(ServerOptions(address, timeout=1.0), Query())) as source,
+                    pytest.raises(SourceError),
+                ):
+                    read([source])
+            assert len(server.requests) - before < 40
+            assert [text for text in news if "does not let you forward ports" in text]
+
+
+def test_a_port_forward_without_a_word_when_the_server_breaks(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ReplayServer(recording(50)) as relay:
+        backend = int(relay.address.rpartition(":")[2])
+        with (
+            KubernetesApi(objects(), backend=backend).serving() as server,
+            port_forward(options(server, tmp_path)) as address,
+        ):
+            source = RelaySource(ServerOptions(address, timeout=1.0), Query(follow=True, number=2**40))
+            batches = source.batches()
+            next(batches)
+            server.break_off()
+            source.close()
+            list(batches)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_no_key_is_left_behind(server: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, scratch = Path(server.kubeconfig(tmp_path)), tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    content = yaml.safe_load(path.read_text())
+    authority = Path(content["clusters"][0]["cluster"].pop("certificate-authority"))
+    content["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(authority.read_bytes()).decode()
+    path.write_text(yaml.safe_dump(content))
+    assert fetch(ClusterOptions(str(path)), INVENTORY).documents
+    assert list(scratch.iterdir()) == []

@@ -72,7 +72,9 @@ class Forwarded:
         from analyzer.cluster import port_forward
         from analyzer.sources.relay import RelaySource
 
-        with port_forward(self._cluster, local_port=self._local_port) as address:
+        with port_forward(
+            self._cluster, local_port=self._local_port, news=note, stopped=lambda: self._closed
+        ) as address:
             tls = "tls://" if self._options.secure else ""
             self._source = RelaySource(replace(self._options, server=f"{tls}{address}"), self._query, news=note)
             if not self._closed:

@@ -240,7 +240,7 @@ class _Pulse:
 
     def _put(self, now: float) -> None:
         self._last = self._asked = now
-        self._question = self._ask.future(
+        self._question: Any = self._ask.future(
             b"", timeout=self._options.timeout, metadata=self._options.metadata, wait_for_ready=False
         )
 
