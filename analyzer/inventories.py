@@ -170,6 +170,10 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
+_FINISHED = frozenset({"Succeeded", "Failed"})
+"""Phases in which a pod still shows an address that somebody else may have by now."""
+
+
 def _pods(
     pods: Iterable[Mapping[str, Any]], namespaces: Mapping[str, Mapping[str, str]], cluster: str
 ) -> list[InventoryEndpoint]:
@@ -181,6 +185,8 @@ def _pods(
         ips = [str(_mapping(each).get("ip", "")) for each in _list(state.get("podIPs"))] or [
             str(state.get("podIP", ""))
         ]
+        if state.get("phase") in _FINISHED:
+            ips = []
         owners = [_mapping(each) for each in _list(_meta(pod).get("ownerReferences"))]
         owner = f"{owners[0].get('kind', '')}/{owners[0].get('name', '')}" if owners else f"Pod/{_name(pod)}"
         found.append(_endpoint(pod, _meta(pod), spec, namespaces, cluster, tuple(filter(None, ips)), owner))

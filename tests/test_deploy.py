@@ -73,7 +73,7 @@ def test_the_rights_are_those_that_are_used_and_read_only() -> None:
     }
     used = {(each.version.rpartition("/")[0], each.plural) for each in (*INVENTORY, *POLICIES) if not each.name}
     assert granted == used
-    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list"}
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"list"}
 
 
 def test_of_configmaps_one_may_be_read() -> None:
@@ -81,6 +81,12 @@ def test_of_configmaps_one_may_be_read() -> None:
     named = [each for each in INVENTORY if each.name]
     assert [rule["resourceNames"] for rule in role["rules"]] == [[each.name for each in named]]
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get"}
+
+
+def test_a_port_forward_needs_a_service_its_pods_and_the_forward_itself() -> None:
+    (role,) = [each for each in documents("read-access.yaml", "Role") if "forward" in each["metadata"]["name"]]
+    granted = {resource: rule["verbs"] for rule in role["rules"] for resource in rule["resources"]}
+    assert granted == {"services": ["get"], "pods": ["list"], "pods/portforward": ["get", "create"]}
 
 
 def test_the_default_deny_of_the_guide_closes_workloads_and_nothing_of_the_platform() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from analyzer.aggregate import aggregate
 from analyzer.inventories import from_edges, from_manifests, merged
 from analyzer.model.flow import Detail
@@ -178,3 +180,12 @@ def test_the_agents_settings_come_from_its_config_map() -> None:
         assert from_manifests([{**config, "data": data}], "one").options == AgentOptions(cluster_name="one")
     other = {"kind": "ConfigMap", "metadata": {"name": "app"}, "data": {"enable-policy": "never"}}
     assert from_manifests([other], "one").options == AgentOptions(cluster_name="one")
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_finished_has_no_address_any_more(phase: str) -> None:
+    """It still shows the one that it had, which another pod may have by now."""
+    finished = running("job", "10.0.0.7")
+    finished["status"]["phase"] = phase
+    inventory = from_manifests([finished, running("web", "10.0.0.7")])
+    assert {endpoint.name: endpoint.ips for endpoint in inventory.endpoints} == {"job-1": (), "web-1": ("10.0.0.7",)}

@@ -131,7 +131,8 @@ def needed(found: Policies, files: Files, flag: str) -> Policies:
     if not found.policies:
         complain(found.problems)
         passed = ", ".join(f"{number} {kind}" for kind, number in sorted(found.others.items()))
-        what = "only what Cilium refuses" if found.problems else f"but {passed}" if passed else "the files are empty"
+        empty = "the cluster has none" if files.paths == (CLUSTER,) else "the files are empty"
+        what = "only what Cilium refuses" if found.problems else f"but {passed}" if passed else empty
         raise UsageError(
             f"{flag} {', '.join(files.paths)}: no network policy in there, {what}",
             hint=f"name files or folders with {', '.join(KINDS)}",

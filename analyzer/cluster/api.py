@@ -152,6 +152,7 @@ async def get(
     api: Api, url: str, namespace: str = "", version: str = "v1", parameters: Mapping[str, str] | None = None
 ) -> dict[str, Any] | None:
     """One answer of the API, None if there is no such thing. Raises SourceError, and what the HTTP client raises (`told`)."""
+    right = "get" if "/" in url else "list"
     for delay in (*_RETRIES, None):
         # kr8s itself would log in again three times at a refusal, though it is one.
         call = api.call_api(
@@ -168,7 +169,7 @@ async def get(
             if response.status_code == _NOT_FOUND and not (parameters or {}).get("continue"):
                 return None
             if delay is None or not (response.status_code == _TOO_MANY or response.is_server_error):
-                raise refusal(response, "read", url if version == "v1" else f"{url} ({version})", "get and list on it")
+                raise refusal(response, "read", url if version == "v1" else f"{url} ({version})", f"{right} on it")
         await asyncio.sleep(delay)
     raise AssertionError("the last attempt returns or raises")
 
