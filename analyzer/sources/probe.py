@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from analyzer.errors import ConnectionFailed
 
-__all__ = ["Endpoint", "Finding", "probe_plain", "probe_tls", "served_certificate"]
+__all__ = ["Endpoint", "Finding", "probe_plain", "probe_tls"]
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 """An HTTP/2 client's first bytes: the preface and an empty SETTINGS frame (RFC 9113, 3.4)."""
@@ -99,7 +99,7 @@ def probe_tls(endpoint: Endpoint, context: ssl.SSLContext, name: str, timeout: f
     return _client_refused(endpoint) if _speaks_tls(endpoint, timeout) else _not_tls(endpoint, timeout)
 
 
-def served_certificate(endpoint: Endpoint, context: ssl.SSLContext, timeout: float) -> tuple[str, tuple[str, ...]]:
+def _served_certificate(endpoint: Endpoint, context: ssl.SSLContext, timeout: float) -> tuple[str, tuple[str, ...]]:
     """The certificate a server shows (PEM), unverified, and the DNS names in it. Raises ConnectionFailed."""
     try:
         with (
@@ -198,7 +198,7 @@ def _distrusted(endpoint: Endpoint, error: ssl.SSLCertVerificationError, name: s
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         with contextlib.suppress(ConnectionFailed):
-            names = served_certificate(endpoint, context, timeout)[1]
+            names = _served_certificate(endpoint, context, timeout)[1]
             listed = ", ".join(names) or "no DNS name"
             example = names[0].replace("*", "instance", 1) if names else "the name in it"
             return Finding(

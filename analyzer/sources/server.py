@@ -6,12 +6,15 @@ import base64
 import importlib.metadata
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from analyzer.errors import UsageError
-from analyzer.sources.probe import Endpoint, served_certificate
+from analyzer.sources.probe import Endpoint
+from analyzer.sources.unverified import unverified
 
 # gRPC's core logs every failed handshake to stderr; what went wrong is told in words by `probe` and `relay`. It reads this
 # when it is first imported, so everything else here takes `grpc` from this module.
@@ -144,11 +147,9 @@ class ServerOptions:
         return context
 
 
-def open_channel(options: ServerOptions) -> grpc.Channel:
-    """A channel to the server. Nothing is connected yet, except that an unverified server shows its certificate first.
-
-    Raises UsageError for files that cannot be read, ConnectionFailed if that certificate cannot be had.
-    """
+@contextmanager
+def open_channel(options: ServerOptions) -> Iterator[grpc.Channel]:
+    """A channel to the server, closed afterwards. Nothing is connected yet. Raises UsageError for files that cannot be read."""
     arguments: list[tuple[str, Any]] = [
         # Streams are read by the thread that waits for them, not through a second one: twice the flows per second.
         (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
@@ -160,28 +161,25 @@ def open_channel(options: ServerOptions) -> grpc.Channel:
         # Channels do not share connections, so that a new one reads renewed certificates.
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    if not options.secure:
-        return grpc.insecure_channel(_target(options), options=arguments)
-    authorities, key, certificate = options.certificates()
-    name = options.tls_server_name
-    if options.tls_allow_insecure:
-        authorities, name = _trust_on_sight(options)
-    if name:
-        arguments.append(("grpc.ssl_target_name_override", name))
-    credentials = grpc.ssl_channel_credentials(authorities, key, certificate)
-    return grpc.secure_channel(_target(options), credentials, options=arguments)
+    with ExitStack() as stack:
+        if not options.secure:
+            channel = grpc.insecure_channel(_target(options), options=arguments)
+        elif options.tls_allow_insecure:
+            endpoint, name = options.endpoint(), options.tls_server_name
+            path = stack.enter_context(unverified(endpoint, options.tls_context(), name, options.timeout))
+            arguments.append(("grpc.default_authority", name or endpoint.host or "localhost"))
+            channel = grpc.insecure_channel(f"unix:{path}", options=arguments)
+        else:
+            if options.tls_server_name:
+                arguments.append(("grpc.ssl_target_name_override", options.tls_server_name))
+            credentials = grpc.ssl_channel_credentials(*options.certificates())
+            channel = grpc.secure_channel(_target(options), credentials, options=arguments)
+        yield stack.enter_context(channel)
 
 
 def _target(options: ServerOptions) -> str:
     endpoint = options.endpoint()
     return f"unix:{endpoint.path}" if endpoint.path else f"dns:///{endpoint}"
-
-
-def _trust_on_sight(options: ServerOptions) -> tuple[bytes, str]:
-    """gRPC cannot skip verification, so trust exactly the certificate that is shown now, under a name that it carries."""
-    pem, names = served_certificate(options.endpoint(), options.tls_context(), options.timeout)
-    name = options.tls_server_name or (names[0].replace("*", "any", 1) if names else "")
-    return pem.encode("ascii"), name
 
 
 def _split(address: str) -> tuple[str, str]:

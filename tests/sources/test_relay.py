@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import trustme
 
 from analyzer.errors import ConnectionFailed, UsageError
 from analyzer.model.flow import Flow, LostEvents, NodeStatus
-from analyzer.replay import ReplayServer
+from analyzer.replay import ReplayServer, ServerTls
 from analyzer.sources.base import FlowSource
 from analyzer.sources.decode_pb import Decoder
 from analyzer.sources.filters import Selection, parse_filters
@@ -263,6 +265,34 @@ def test_an_unverified_server_is_trusted_when_that_is_asked_for(
     certificate, key = certificates.client
     client = {"tls_client_cert_file": certificate, "tls_client_key_file": key}
     assert uuids(read(f"tls://{mutual_server.address}", tls_allow_insecure=True, **client)) == ["u1", "u2"]
+
+
+@pytest.mark.parametrize("flaw", ["expired", "no names"])
+def test_an_unverified_server_may_show_any_certificate(tmp_path: Path, flaw: str) -> None:
+    """As with the hubble CLI: gRPC by itself refuses these even when they are trusted."""
+    authority = trustme.CA()
+    if flaw == "expired":
+        issued = authority.issue_cert("relay.example", not_after=datetime(2001, 1, 1, tzinfo=UTC))
+    else:
+        issued = authority.issue_cert(common_name="relay")
+    certificate, key = tmp_path / "server.crt", tmp_path / "server.key"
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
+    big = recording(100, Summary="x" * 50_000)
+    with ReplayServer(big, tls=ServerTls(certificate, key)) as server:
+        assert "certificate" in failure(f"tls://{server.address}").message
+        assert len(uuids(read(f"tls://{server.address}", tls_allow_insecure=True))) == 100
+    assert not [each for each in threading.enumerate() if each.name == "unverified TLS"]
+
+
+def test_an_unverified_server_that_goes_away(tls_server: ReplayServer, certificates: Certificates) -> None:
+    server = ReplayServer(recording(20), rate=5.0, tls=certificates.server)
+    source = RelaySource(ServerOptions(f"tls://{server.address}", tls_allow_insecure=True))
+    batches = source.batches()
+    next(batches)
+    server.stop()
+    with pytest.raises(ConnectionFailed, match=f"connection to tls://{server.address} broke"):
+        list(batches)
 
 
 def test_a_client_certificate_is_shown(mutual_server: ReplayServer, certificates: Certificates) -> None:
