@@ -33,6 +33,8 @@ def defaults_from(path: Path, *, named: bool) -> Mapping[str, Any]:
     """
     from analyzer.manifests import load
 
+    if named and path.is_dir():
+        raise UsageError(f"{path} is a folder, not a configuration file", hint="check --config and HUBBLE_CONFIG")
     try:
         documents = list(load([str(path)], on_error=None if named else lambda error: None))
     except ManifestError as error:
@@ -49,8 +51,14 @@ def _load(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     defaults = {}
     for key, setting in found.items():
         option = known.get(key)
-        if option is not None and option.name and setting is not None and (value or not isinstance(setting, dict)):
+        if option is None or not option.name or setting is None:
+            continue
+        if _fits(option, setting):
             defaults[option.name] = _as_given(option, setting)
+        elif value:
+            raise UsageError(
+                f"{path}: {key} cannot be a {'mapping' if isinstance(setting, dict) else 'list'}", hint="check --config"
+            )
     ctx.default_map = defaults
     return value
 
@@ -58,6 +66,10 @@ def _load(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
 def _configurable(param: click.Parameter) -> bool:
     """The flags with an environment variable are those that the hubble CLI takes from its file."""
     return isinstance(param, click.Option) and bool(param.envvar)
+
+
+def _fits(option: click.Parameter, setting: Any) -> bool:
+    return not isinstance(setting, dict | list) or (isinstance(setting, list) and getattr(option, "multiple", False))
 
 
 def _as_given(option: click.Parameter, setting: Any) -> Any:

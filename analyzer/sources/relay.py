@@ -295,7 +295,10 @@ def explain(error: Any, options: ServerOptions, *, established: bool = False) ->
     if status in _WORDS:
         words, hint = _WORDS[status]
         return ConnectionFailed(words.format(server=server, details=details), hint=hint)
-    return ConnectionFailed(f"the connection to {server} broke: {details} ({status.name})")
+    return ConnectionFailed(
+        f"the connection to {server} broke: {details} ({status.name})",
+        hint="what was read is kept; run again, or let --follow connect again by itself",
+    )
 
 
 _WORDS: Mapping[grpc.StatusCode, tuple[str, str]] = {

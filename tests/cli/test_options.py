@@ -91,7 +91,8 @@ def test_lists_come_by_comma_repeated_or_from_the_file(home: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "text", ["a: [", "- a\n- b\n", "just words", "\0", "server: {port: 1}\n", "a: b\n---\nkind: Pod\n"]
+    "text",
+    ["a: [", "- a\n- b\n", "just words", "\0", "server: {port: 1}\n", "server: [a, b]\n", "a: b\n---\nkind: Pod\n"],
 )
 def test_a_file_that_merely_lies_there_does_no_harm(home: Path, text: str) -> None:
     write(home / "work" / "config.yaml", text)
@@ -103,6 +104,19 @@ def test_a_file_that_was_named_has_to_be_one(home: Path, text: str) -> None:
     path = write(home / "named.yaml", text)
     with pytest.raises(UsageError, match=r"named\.yaml"):
         told("--config", str(path))
+
+
+@pytest.mark.parametrize("text", ["server: {port: 1}\n", "server: [a, b]\n", "tls-ca-cert-files: {a: b}\n"])
+def test_a_value_of_the_wrong_shape_is_told_where_the_file_was_named(home: Path, text: str) -> None:
+    path = write(home / "named.yaml", text)
+    with pytest.raises(UsageError, match=r"named\.yaml: (server|tls-ca-cert-files) cannot be a (mapping|list)"):
+        told("--config", str(path))
+
+
+def test_a_folder_is_no_configuration_file(home: Path) -> None:
+    write(home / "folder" / "config.yaml", "server: inside:1")
+    with pytest.raises(UsageError, match="is a folder, not a configuration file"):
+        told("--config", str(home / "folder"))
 
 
 def test_a_missing_configuration_file_is_told() -> None:
