@@ -56,9 +56,8 @@ def _load(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
         if _fits(option, setting):
             defaults[option.name] = _as_given(option, setting)
         elif value:
-            raise UsageError(
-                f"{path}: {key} cannot be a {'mapping' if isinstance(setting, dict) else 'list'}", hint="check --config"
-            )
+            shape = "mapping" if isinstance(setting, dict) else "list"
+            raise UsageError(f"{path}: {key} cannot be a {shape}", hint="check --config")
     ctx.default_map = defaults
     return value
 
