@@ -142,9 +142,9 @@ def test_keys_in_the_file_go_nowhere_but_to_the_folder_given(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "is no kubeconfig"),
-        ("- a", "is no kubeconfig"),
-        ("a: [", "no YAML in line"),
+        ("", "is empty, and no kubeconfig"),
+        ("- a", "not a kubeconfig: .*config"),
+        ("a: [", "not a kubeconfig: .*config"),
         ({}, "does not say which context"),
         ({**document("a"), "current-context": "b"}, "names no context b"),
         ({**document("a"), "clusters": []}, "the cluster 'a' of context a is not there"),

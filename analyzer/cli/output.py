@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 from click.exceptions import Exit
 
+from analyzer.cli.progress import unheard
 from analyzer.report import json, markdown, terminal, yaml
 from analyzer.report.model import Report
 
-__all__ = ["INTERRUPTED", "called", "finish", "show", "unheard"]
+__all__ = ["INTERRUPTED", "called", "finish", "show"]
 
 INTERRUPTED = 130
 NARROWEST, NARRATION = 60, 120
@@ -38,11 +39,6 @@ def show(report: Report, form: str = "table", *, err: bool = False, narration: b
     with unheard() if err else nullcontext():
         stream.write(text)
         stream.flush()
-
-
-def unheard() -> suppress:
-    """What is said in this context may go unheard: a full disk under a log, or a reader that left, must not end reading."""
-    return suppress(OSError, ValueError, AttributeError)  # the last two when it is closed, or not there at all
 
 
 def finish(interrupted: bool, findings: bool = False) -> None:

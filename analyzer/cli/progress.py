@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 import rich_click as click
 
-from analyzer.cli.output import unheard
 from analyzer.cli.tally import Known
 from analyzer.model.edge import Coverage, EdgeTable
 from analyzer.report.model import visible
 
-__all__ = ["Progress", "note"]
+__all__ = ["Progress", "note", "unheard"]
 
 QUIET = 2.0
 """Seconds before the first word: whatever is quicker needs none."""
@@ -27,6 +27,11 @@ def note(text: str) -> None:
     with unheard():
         sys.stderr.write("\n".join(visible(line) for line in text.split("\n")) + "\n")
         sys.stderr.flush()
+
+
+def unheard() -> suppress:
+    """What is said in this context may go unheard: a full disk under a log, or a reader that left, must not end reading."""
+    return suppress(OSError, ValueError, AttributeError)  # the last two when it is closed, or not there at all
 
 
 class Progress:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from analyzer.errors import UsageError
+from analyzer.errors import ManifestError, UsageError
 
 __all__ = ["SERVICE_ACCOUNT", "ClusterOptions", "load"]
 
@@ -91,20 +89,17 @@ def _paths(options: ClusterOptions) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from analyzer.manifests import load as load_documents
+
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a kubeconfig", hint="check --kubeconfig")
     try:
-        document = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}", hint="check --kubeconfig") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = (
-            f" in line {error.problem_mark.line + 1}"
-            if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark
-            else ""
-        )
-        raise UsageError(f"{path} is no kubeconfig: no YAML{where}", hint="check --kubeconfig") from error
-    if not isinstance(document, dict):
-        raise UsageError(f"{path} is no kubeconfig", hint="check --kubeconfig")
-    return document
+        documents = list(load_documents([path]))
+    except ManifestError as error:
+        raise UsageError(f"not a kubeconfig: {error}", hint="check --kubeconfig") from error
+    if not documents:
+        raise UsageError(f"{path} is empty, and no kubeconfig", hint="check --kubeconfig")
+    return dict(documents[0].data)
 
 
 def _entries(path: Path, document: Mapping[str, Any], plural: str, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
