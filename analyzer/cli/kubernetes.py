@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from analyzer.cli.progress import note
-from analyzer.errors import ManifestError
+from analyzer.errors import ManifestError, SourceError
 from analyzer.sources.base import nothing_read_before
 
 if TYPE_CHECKING:
@@ -72,13 +72,18 @@ class Forwarded:
         from analyzer.cluster import port_forward
         from analyzer.sources.relay import RelaySource
 
-        with port_forward(
-            self._cluster, local_port=self._local_port, news=note, stopped=lambda: self._closed
-        ) as address:
-            tls = "tls://" if self._options.secure else ""
-            self._source = RelaySource(replace(self._options, server=f"{tls}{address}"), self._query, news=note)
-            if not self._closed:
-                yield from self._source.batches(history)
+        try:
+            with port_forward(
+                self._cluster, local_port=self._local_port, news=note, stopped=lambda: self._closed
+            ) as address:
+                tls = "tls://" if self._options.secure else ""
+                self._source = RelaySource(replace(self._options, server=f"{tls}{address}"), self._query, news=note)
+                if not self._closed:
+                    yield from self._source.batches(history)
+        except SourceError:
+            # Closed before it began: that is no failure.
+            if self._source is not None or not self._closed:
+                raise
 
     def close(self) -> None:
         self._closed = True

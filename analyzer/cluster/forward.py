@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["port_forward"]
 
 _POLL = 0.2
-_SECONDS_TO_STOP = 5.0
+_SECONDS_TO_STOP = 2.0
 _PIECE = 64 << 10
 _LARGEST = 4 << 20
 """Bytes of a WebSocket message: API servers send some 32 KiB."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from analyzer.cli.main import cli
@@ -30,6 +35,38 @@ def test_observe_through_a_port_forward(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     with Store.open(where, create=False) as store:
         assert store.read().coverage.records == 20
+
+
+def test_interrupted_while_a_login_plugin_waits(tmp_path: Path) -> None:
+    """Such as one that opens a browser: that is no failure, and nothing was read."""
+    plugin = tmp_path / "login.sh"
+    plugin.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nsleep 60\n")
+    plugin.chmod(0o755)
+    path = Path(KubernetesApi({}).kubeconfig(tmp_path))
+    content = yaml.safe_load(path.read_text())
+    content["users"][0]["user"] = {"exec": {"command": str(plugin)}}
+    path.write_text(yaml.safe_dump(content))
+    store = tmp_path / "flows.db"
+    command = [
+        sys.executable,
+        "-m",
+        "analyzer",
+        "observe",
+        "-P",
+        "-f",
+        "--kubeconfig",
+        str(path),
+        "--store",
+        str(store),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "asked").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130, said
+    assert "Error" not in said
 
 
 def test_a_cluster_without_relay_is_told(tmp_path: Path) -> None:
