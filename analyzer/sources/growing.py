@@ -15,9 +15,11 @@ __all__ = ["GrowingFile", "stream_of"]
 
 _FIRST_LINE = 64 << 10
 """Bytes of a first line that make a fingerprint, as of a file that is read once."""
-_HEAD = 512
-_SPAN = 64 << 20
-"""Bytes that one position covers at most: whoever reads the content again reads that much to see whether it is the same."""
+_HEAD = 4 << 10
+"""Bytes looked at where a file began and where it ended, to see whether it is still the same."""
+_SPAN = 4 << 20
+"""Bytes that one position covers at most: whoever reads the content again reads that much to see whether it is the same, and of
+a copy that was cut off within a position that much counts again."""
 
 
 def stream_of(first_line: bytes) -> str:
@@ -42,7 +44,7 @@ class GrowingFile:
         self._stream = ""
         self._file = open(path if descriptor is None else descriptor, "rb", buffering=0)  # noqa: SIM115 - closed by close
         self._decoder = decoder
-        self._head = b""
+        self._head = self._last = b""
         self._read_to = 0
         self._end = 0
         self._told = 0
@@ -73,7 +75,9 @@ class GrowingFile:
 
     @property
     def overwritten(self) -> bool:
-        return self.size < self._read_to or self._at(0, len(self._head)) != self._head
+        """Whether what was read is not there any more: it is shorter, or other bytes are where it began or where it ended."""
+        last = self._at(self._read_to - len(self._last), len(self._last))
+        return self.size < self._read_to or self._at(0, len(self._head)) != self._head or last != self._last
 
     def close(self) -> None:
         self._file.close()
@@ -109,6 +113,7 @@ class GrowingFile:
         self._stream = stream
         self._head = self._at(0, min(_HEAD, self.size))
         self._read_to = self._end = self._told = offset
+        self._last = self._at(max(0, offset - _HEAD), min(_HEAD, offset))
         self._batches = self._decoded()
         return True
 
@@ -155,6 +160,7 @@ class GrowingFile:
             if not data and self.ending:
                 return
             self._read_to += len(data)
+            self._last = (self._last + data)[-_HEAD:]
             self._uncovered += data
             yield data
 

@@ -252,16 +252,19 @@ class TailSource:
         stream = stream_of(beginning)
         twins = self._twins(stream)
         for twin in twins:
-            compared = (twin.path, size)
-            if watched.alike == compared or watched.file.begins_like(twin):
+            compared = (twin.file.path, size)
+            if watched.alike != compared and not watched.file.begins_like(twin.file):
+                continue
+            if size <= twin.file.size:
                 watched.alike = compared
                 return False
+            self._release(twin)
         if size != watched.tried:
             watched.tried, watched.quiet_since = size, now
         elif not self._settled(watched, now):
             return False
         for twin in twins:
-            self._collect(twin)
+            self._collect(twin.file)
         another = bool(twins) or self._settled(watched, now)
         watched.reading = watched.file.begin(stream, self._known, another=another)
         return watched.reading
@@ -270,9 +273,16 @@ class TailSource:
         """Whether nothing is added to it any more, so that it is no copy in the making."""
         return watched.file.ending or now - watched.quiet_since >= self._quiet
 
-    def _twins(self, stream: str) -> list[GrowingFile]:
+    def _twins(self, stream: str) -> list[_Watched]:
         """The files being read that have the same first line."""
-        return [each.file for each in self._watched.values() if each.reading and each.file.began == stream]
+        return [each for each in self._watched.values() if each.reading and each.file.began == stream]
+
+    def _release(self, part: _Watched) -> None:
+        """Stop reading a file that turned out to be a part of another, such as a copy of it."""
+        self._collect(part.file)
+        fresh = part.file.anew()
+        part.file.close()
+        part.file, part.reading, part.tried = fresh, False, fresh.size
 
     def _unpacked(self, path: Path, now: float) -> Iterator[Batch]:
         """A compressed file is read once, when it is whole, and nobody reads the same content elsewhere."""
@@ -289,9 +299,13 @@ class TailSource:
         try:
             beginning = _first_line_of_whole(path)
             for twin in self._twins(stream_of(beginning)):
-                if _begins_like(path, twin):
+                size = _size_if_like(path, twin.file)
+                if size is None:
+                    self._collect(twin.file)
+                elif size <= twin.file.size:
                     return
-                self._collect(twin)
+                else:
+                    self._release(twin)
             for batch in FileSource([path]).batches(self._known):
                 if batch.position is not None:
                     self._remember(batch.position)
@@ -323,12 +337,12 @@ def _first_line_of_whole(path: Path) -> bytes:
     return beginning
 
 
-def _begins_like(path: Path, twin: GrowingFile) -> bool:
-    """Whether one of the two contents is the beginning of the other."""
+def _size_if_like(path: Path, twin: GrowingFile) -> int | None:
+    """The size of a compressed file's content if it or the twin's is the beginning of the other, else None."""
     with open_content(str(path), lambda: False) as content:
         at = 0
         for piece in content:
             if not twin.same(at, piece):
-                return False
+                return None
             at += len(piece)
-    return True
+    return at
