@@ -349,6 +349,9 @@ def _yaml(chunk: str, offset: int, marks: Lines | None) -> Values:
             builder.feed(event)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line if error.problem_mark else 0
+        # libyaml looks ahead, and has had a limit of its own, of a thousand, since 0.2.6.
+        if "nesting depth" in (error.problem or ""):
+            raise _Refused(f"nested deeper than {MAX_DEPTH} levels", line) from None
         raise _Refused(f"not YAML: {error.problem or error.context}", line) from None
     except yaml.YAMLError as error:
         raise _Refused(f"not YAML: {str(error).splitlines()[0]}") from None
