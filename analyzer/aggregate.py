@@ -14,6 +14,8 @@ from analyzer.model.flow import (
     EventKind,
     Flow,
     FlowEndpoint,
+    Form,
+    KeptForm,
     LostEvents,
     NodeStatus,
     Skip,
@@ -60,6 +62,26 @@ class _Outside:
 _Place = tuple[Shape, EdgeStats | None, Activity | None, _Outside | None]
 """Where packets of a shape go in the table: edge and cell, or a place that depends on the packet, or (all None) nowhere."""
 
+_Spot = tuple[
+    Form, bool, object, Activity, Manner, Shape, EdgeStats | None, Activity | None, _Outside | None, int, bool
+]
+"""Where flows of a form count: the form, whether the source's port is the server's, that port, the node's activity, what the
+numbers of the packet come to, the place of its shape, the weight, and whether there is no further evidence to look at."""
+
+
+class _Day:
+    """Where things are in the table on a UTC day: each node's activity and places, and the spots of kept forms by their `id`."""
+
+    __slots__ = ("nodes", "number", "spots")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.nodes: dict[str, tuple[Activity, dict[ShapeKey, _Place]]] = {}
+        self.spots: dict[int, _Spot] = {}
+
+
+_NO_DAY = _Day(0)
+
 
 class Aggregator:
     """Turns records into `table`, incrementally. `take` hands the table out and starts an empty one (a spill):
@@ -74,15 +96,15 @@ class Aggregator:
         self._tokens: dict[int, int] = {}
         self._stats: dict[Line, EdgeStats] = {}
         self._places: dict[tuple[str, int], dict[ShapeKey, _Place]] = {}
-        self._nodes: dict[int, dict[str, tuple[Activity, dict[ShapeKey, _Place]]]] = {}
-        self._placed = 0
+        self._days: dict[int, _Day] = {}
+        self._placed = self._spots = 0
 
     def take(self) -> EdgeTable:
         """Hand out what was collected so far, and go on with an empty table."""
         table, self.table = self.table, EdgeTable()
-        for each in (self._tokens, self._stats, self._places, self._nodes):
+        for each in (self._tokens, self._stats, self._places, self._days):
             each.clear()
-        self._placed = 0
+        self._placed = self._spots = 0
         return table
 
     def _forget(self) -> None:
@@ -90,10 +112,12 @@ class Aggregator:
         self._shapes.clear()
         self._tokens.clear()
         self._stats.clear()
-        # The loop holds on to the dictionary it is at.
+        # The loop holds on to the dictionaries it is at.
         for places in self._places.values():
             places.clear()
-        self._placed = 0
+        for day in self._days.values():
+            day.spots.clear()
+        self._placed = self._spots = 0
 
     def add(self, batch: Batch) -> None:
         """Add the records of a batch."""
@@ -102,54 +126,29 @@ class Aggregator:
 
     def add_records(self, records: Iterable[Record]) -> None:  # noqa: C901, PLR0915 - a call per step costs a third of the speed
         """Add records one by one. This loop is the hot path: everything that records have in common was worked out before."""
-        tokens, manners = self._tokens, self._shapes.manners
         edge_records = since = until = bit = 0
-        nodes: dict[str, tuple[Activity, dict[ShapeKey, _Place]]] = {}
+        day = _NO_DAY
+        spots = day.spots
         for flow in records:
             if flow.__class__ is not Flow:
                 self._other(flow)
                 continue
-            (time, node, source, destination, _, _, protocol, source_port, destination_port, flags, verdict, kind, sub_type,
-             reason, direction, is_reply, trace_reason, uuid, weight, aggregated, detail) = flow  # fmt: skip
+            time, uuid, _, _, source_port, destination_port, form = flow
             if not since <= time < until:
                 hour = time // HOUR
                 since, until, bit = hour * HOUR, hour * HOUR + HOUR, 1 << hour % 24
-                nodes = self._nodes.setdefault(hour // 24, {})
-            found = nodes.get(node)
-            if found is None:
-                found = nodes[node] = self._node(node, time)
-            cell: Activity | None
-            cell, places = found
-            if time > cell.last:
-                cell.last = time
-            elif time < cell.first:
-                cell.first = time
-            cell.weight += 1
-            cell.hours |= bit
-            told = way(flow) if is_reply is None or kind == L7 else is_reply
-            numbers = (protocol, flags, verdict, kind, sub_type, reason, direction, told, trace_reason)
-            manner = manners.get(numbers)
-            if manner is None:
-                manner = self._shapes.manner(numbers, flow, told)
-            source_token, destination_token = tokens.get(id(source)), tokens.get(id(destination))
-            if source_token is None:
-                source_token = self._end(source)
-            if destination_token is None:
-                destination_token = self._end(destination)
-            kin = manner.kin
-            pick = kin.pick
-            # Port 0 is what a field mask leaves: then the other port decides whether there is a layer 4 at all.
-            if pick == DESTINATION_PORT:
-                port: object = destination_port or (source_port,)
-            elif pick == SOURCE_PORT:
-                port = source_port or (destination_port,)
-            else:
-                port = bool(source_port or destination_port)
-            key = (source_token, destination_token, kin, port)
-            place = places.get(key)
-            if place is None:
-                place = self._place(places, key, flow)
-            shape, stats, cell, outside = place
+                day = self._day(hour // 24)
+                spots = day.spots
+            spot = spots.get(id(form))
+            if spot is None or (source_port if spot[1] else destination_port) != spot[2]:
+                spot = self._spot(day, flow)
+            _, _, _, node, manner, shape, stats, cell, outside, weight, plain = spot
+            if time > node.last:
+                node.last = time
+            elif time < node.first:
+                node.first = time
+            node.weight += 1
+            node.hours |= bit
             if cell is None or stats is None:
                 located = self._beyond(shape, outside, flow)
                 if located is None:
@@ -166,17 +165,58 @@ class Aggregator:
                 stats.answered += weight
             if uuid and uuid < stats.samples.ceiling:
                 stats.samples.add(uuid)
-            if detail is not None or aggregated or shape.rare or manner.rare:
+            if not plain:
                 self._evidence(shape, manner, stats, flow)
         self.table.coverage.edge_records += edge_records
 
-    def _node(self, node: str, time: int) -> tuple[Activity, dict[ShapeKey, _Place]]:
-        """The activity of a node on a day, and the places of its cluster on that day."""
-        day = time // HOUR // 24
-        cell = self.table.coverage.node(node, day)
+    def _day(self, number: int) -> _Day:
+        found = self._days.get(number)
+        if found is None:
+            found = self._days[number] = _Day(number)
+        return found
+
+    def _spot(self, day: _Day, flow: Flow) -> _Spot:
+        """Where `flow` counts; remembered by its form, and the server's port that was seen with it last, if the form is kept."""
+        _, _, _, _, source_port, destination_port, form = flow
+        (node, source, destination, protocol, flags, verdict, kind, sub_type, reason, direction, is_reply, trace_reason, weight,
+         aggregated, detail) = form  # fmt: skip
+        activity, places = day.nodes.get(node) or self._node(day, flow)
+        told = way(flow) if is_reply is None or kind == L7 else is_reply
+        numbers = (protocol, flags, verdict, kind, sub_type, reason, direction, told, trace_reason)
+        manner = self._shapes.manners.get(numbers) or self._shapes.manner(numbers, flow, told)
+        source_token, destination_token = self._tokens.get(id(source)), self._tokens.get(id(destination))
+        if source_token is None:
+            source_token = self._end(source)
+        if destination_token is None:
+            destination_token = self._end(destination)
+        pick = manner.kin.pick
+        # Port 0 is what a field mask leaves: then the other port decides whether there is a layer 4 at all.
+        if pick == DESTINATION_PORT:
+            port: object = destination_port or (source_port,)
+        elif pick == SOURCE_PORT:
+            port = source_port or (destination_port,)
+        else:
+            port = bool(source_port or destination_port)
+        key = (source_token, destination_token, manner.kin, port)
+        place = places.get(key) or self._place(places, key, flow)
+        plain = detail is None and not (aggregated or place[0].rare or manner.rare)
+        spot: _Spot = (form, pick == SOURCE_PORT, port, activity, manner, *place, weight, plain)
+        # Which way it runs must not depend on the packet's ports; a port that is none is never that of a packet.
+        if form.__class__ is KeptForm and told is is_reply:
+            if self._spots >= MAX_SHAPES:
+                self._forget()
+            self._spots += 1
+            day.spots[id(form)] = spot
+        return spot
+
+    def _node(self, day: _Day, flow: Flow) -> tuple[Activity, dict[ShapeKey, _Place]]:
+        """The activity of the flow's node on a day, met for the first time, and the places of its cluster on that day."""
+        node = flow.form.node
+        cell = self.table.coverage.node(node, day.number)
         if not cell.hours:
-            cell.first = cell.last = time
-        return cell, self._places.setdefault((observing_cluster(node), day), {})
+            cell.first = cell.last = flow.time
+        found = day.nodes[node] = (cell, self._places.setdefault((observing_cluster(node), day.number), {}))
+        return found
 
     def _end(self, reported: FlowEndpoint) -> int:
         """The token of an end that this table has not met, and into the table with what only its own node knows of it."""

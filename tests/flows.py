@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analyzer.model.flow import EventKind, Flow, FlowEndpoint, TcpFlags, TraceReason, Verdict, Workload
+from analyzer.model.flow import EventKind, Flow, FlowEndpoint, Form, TcpFlags, TraceReason, Verdict, Workload
 from analyzer.model.l4 import Protocol
 from analyzer.model.labels import Labels
 
@@ -39,6 +39,12 @@ def pod(app: str, namespace: str = "shop", *, number: int = 0, local: bool = Tru
 def remote(endpoint: FlowEndpoint) -> FlowEndpoint:
     """The same pod as another node reports it."""
     return endpoint._replace(workloads=(), endpoint_id=0)
+
+
+def flow_of(**values: Any) -> Flow:
+    """A flow by the names of its own fields and those of its form."""
+    own = {name: values.pop(name) for name in list(values) if name in Flow._fields}
+    return Flow(**{"uuid": "", **own}, form=Form(**values))
 
 
 def tcp(
@@ -76,7 +82,7 @@ def tcp(
             ("source_port", "destination_port"),
         ):
             values[one], values[other] = values[other], values[one]
-    return Flow(**values)
+    return flow_of(**values)
 
 
 def udp(source: FlowEndpoint, destination: FlowEndpoint, port: int, **changes: Any) -> Flow:

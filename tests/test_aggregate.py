@@ -12,7 +12,18 @@ from analyzer import aggregate as aggregation
 from analyzer import shapes
 from analyzer.aggregate import MAX_TEXT, Aggregator, aggregate
 from analyzer.model.edge import DAY, EdgeStats, EdgeTable
-from analyzer.model.flow import Detail, DnsRecord, EventKind, Flow, HttpRecord, Skip, Verdict
+from analyzer.model.flow import (
+    Detail,
+    DnsRecord,
+    EventKind,
+    Flow,
+    Form,
+    HttpRecord,
+    KeptForm,
+    Skip,
+    TraceReason,
+    Verdict,
+)
 from analyzer.model.l4 import Protocol
 from analyzer.model.labels import Labels
 from tests.flows import ACK, HOST, RST, START, SYN, SYN_ACK, WORLD, drop, pod, remote, tcp, udp
@@ -26,10 +37,19 @@ DNS = Detail(dns=DnsRecord("api.example.com", ("198.51.100.7",)), l7_type=2)
 
 
 def varied(**given: object) -> Flow:
-    values = {key: value for key, value in given.items() if key not in ("ends", "ports", "reply")}
+    values = {key: value for key, value in given.items() if key not in ("ends", "ports", "reply", "keep")}
     source, destination = given["ends"]  # type: ignore[misc]
     client, server = given["ports"]  # type: ignore[misc]
-    return tcp(source, destination, server, client_port=client, reply=given["reply"], **values)  # type: ignore[arg-type]
+    made = tcp(source, destination, server, client_port=client, reply=given["reply"], **values)  # type: ignore[arg-type]
+    return kept(made) if given["keep"] else made
+
+
+FORMS: dict[Form, KeptForm] = {}
+
+
+def kept(flow: Flow) -> Flow:
+    """The flow as decoders that keep forms hand it on: with the very object that other flows of the form have."""
+    return flow._replace(form=FORMS.setdefault(flow.form, KeptForm(*flow.form)))
 
 
 PEERS = [CART, remote(CART), pod("cart", number=3), pod("web"), WORLD, GHOST, HOST, CART._replace(labels=Labels())]
@@ -53,6 +73,7 @@ VARIED = st.builds(
     aggregated=st.booleans(),
     uuid=st.sampled_from(["", "a", "b"]),
     detail=st.sampled_from([None, None, SERVICE, OTHER_SERVICE, NAMED, HTTP, DNS]),
+    keep=st.booleans(),
 )
 
 
@@ -86,16 +107,17 @@ OTHER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("field", Flow._fields)
+@pytest.mark.parametrize("field", OTHER)
 def test_no_field_is_missing_from_what_tells_shapes_apart(field: str) -> None:
     """A flow, and then one that differs from it in a single field."""
     for flow in BASES:
         for value in OTHER[field]:
-            other = flow._replace(**{field: value})
+            other = flow.replace(**{field: value})
             expected = aggregate([flow])
             expected.merge(aggregate([other]))
-            assert aggregate([flow, other]) == expected, (flow, value)
-            assert aggregate([other, flow]) == expected, (flow, value)
+            for one, two in ((flow, other), (kept(flow), kept(other))):
+                assert aggregate([one, two]) == expected, (flow, value)
+                assert aggregate([two, one]) == expected, (flow, value)
 
 
 @given(flows=st.lists(VARIED, max_size=20))
@@ -138,13 +160,17 @@ def test_numbers_that_mean_nothing_do_not_fill_the_memory() -> None:
         patch.setattr(aggregation, "MAX_SHAPES", 50)
         patch.setattr(aggregation, "MAX_ENDS", 50)
         patch.setattr(shapes, "MAX_MANNERS", 50)
+        aggregator.add_records(kept(tcp(CART, REDIS, 80, sub_type=number)) for number in range(60))
+        [day] = aggregator._days.values()
+        assert len(day.spots) <= 50
         aggregator.add_records(
-            tcp(CART._replace(identity=number), REDIS, number % 200 + 1, tcp_flags=number % 512, sub_type=number)
+            kept(tcp(CART._replace(identity=number), REDIS, number % 200 + 1, tcp_flags=number % 512, sub_type=number))
             for number in range(1_000)
         )
     known = [aggregator._shapes.ends, aggregator._shapes.manners, aggregator._tokens, *aggregator._places.values()]
+    known += [day.spots for day in aggregator._days.values()]
     assert all(len(each) <= 51 for each in known)
-    assert aggregator.table.coverage.edge_records == 1_000
+    assert aggregator.table.coverage.edge_records == 1_060
 
 
 def test_packets_that_mean_the_same_share_a_shape() -> None:
@@ -156,10 +182,53 @@ def test_packets_that_mean_the_same_share_a_shape() -> None:
     assert len(places) == 1
 
 
+def test_a_form_that_is_kept_is_worked_out_once() -> None:
+    aggregator = Aggregator()
+    with pytest.MonkeyPatch.context() as patch:
+        met = []
+        patch.setattr(Aggregator, "_spot", lambda *args, found=Aggregator._spot: met.append(args) or found(*args))
+        aggregator.add_records(kept(tcp(CART, REDIS, 80, client_port=port)) for port in range(40_000, 40_064))
+    assert len(met) == 1
+    assert aggregator.table == aggregate(tcp(CART, REDIS, 80, client_port=port) for port in range(40_000, 40_064))
+
+
+@pytest.mark.parametrize(
+    "flows",
+    [
+        # The numbers of the ports tell the way of the first, and of the second they tell nothing.
+        [udp(CART, REDIS, 40_000, client_port=80, reply=None), udp(CART, REDIS, 81, client_port=80, reply=None)],
+        # Replies of two servers, the second to a client at the first one's port.
+        [tcp(CART, REDIS, 80, reply=True), tcp(CART, REDIS, 81, client_port=80, reply=True)],
+        # DNS responses by their type, of which the second runs from the client to port 53.
+        [
+            udp(CART, REDIS, 53, reply=True, kind=EventKind.L7, direction=1, detail=DNS),
+            udp(REDIS, CART, 9, client_port=53, reply=None, kind=EventKind.L7, direction=1, detail=DNS).replace(
+                is_reply=True, trace_reason=TraceReason.REPLY
+            ),
+            udp(REDIS, CART, 53, client_port=53, kind=EventKind.L7, direction=1, detail=DNS).replace(
+                is_reply=True, trace_reason=TraceReason.REPLY
+            ),
+        ],
+        # Ports that are masked, on one side or on both.
+        [tcp(CART, REDIS, 0), tcp(CART, REDIS, 0, client_port=0), tcp(CART, REDIS, 80)],
+    ],
+)
+def test_what_the_ports_tell_is_asked_of_each_flow_of_a_form(flows: list[Flow]) -> None:
+    for order in (flows, flows[::-1]):
+        assert aggregate(map(kept, order)) == aggregate(order)
+
+
+def test_forms_that_are_not_kept_are_not_remembered() -> None:
+    aggregator = Aggregator()
+    aggregator.add_records([tcp(CART, REDIS, 80), tcp(CART, REDIS, 81)])
+    [day] = aggregator._days.values()
+    assert not day.spots
+
+
 def test_a_mask_on_one_port_leaves_a_packet_with_layer_4() -> None:
     """Only when both ports are missing is there nothing to go by, whichever of the two comes first."""
     one = tcp(CART, REDIS, 0, reply=True)
-    none = one._replace(destination_port=0)
+    none = one.replace(destination_port=0)
     for flows in ([one, none], [none, one]):
         coverage = aggregate(flows).coverage
         assert (coverage.edge_records, coverage.skipped) == (1, {Skip.NO_L4: 1})
@@ -198,7 +267,7 @@ def stats_of(*flows: Flow) -> EdgeStats:
 )
 def test_what_proves_an_answer(flow: Flow, answered: int, resets: int) -> None:
     """A reply that is no reset, or a request past the handshake; each by its weight."""
-    stats = stats_of(flow._replace(weight=7))
+    stats = stats_of(flow.replace(weight=7))
     assert (stats.answered, stats.resets) == (answered, resets)
 
 
@@ -229,7 +298,7 @@ def test_services_are_evidence_of_the_server() -> None:
 
 def test_names_of_outside_peers_are_kept_and_their_lack_is_weighed() -> None:
     named = tcp(CART, WORLD, 443, destination_ip="198.51.100.7", detail=NAMED, weight=2)
-    plain = named._replace(detail=None, weight=5)
+    plain = named.replace(detail=None, weight=5)
     stats = stats_of(named, plain)
     assert (stats.names.items, stats.unnamed) == ({"api.example.com": 2}, 5)
     back = tcp(CART, WORLD, 443, destination_ip="198.51.100.7", reply=True, detail=NAMED)

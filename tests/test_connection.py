@@ -19,12 +19,12 @@ CART, REDIS = pod("cart"), pod("redis")
 
 def to_server(**changes: Any) -> Flow:
     """A packet that ports and flags take for a request."""
-    return tcp(CART, REDIS, 8080, tcp_flags=SYN)._replace(**{"is_reply": None, "trace_reason": 0, **changes})
+    return tcp(CART, REDIS, 8080, tcp_flags=SYN).replace(**{"is_reply": None, "trace_reason": 0, **changes})
 
 
 def to_client(**changes: Any) -> Flow:
     """A packet that ports and flags take for a reply."""
-    return tcp(CART, REDIS, 8080, reply=True, tcp_flags=SYN_ACK)._replace(
+    return tcp(CART, REDIS, 8080, reply=True, tcp_flags=SYN_ACK).replace(
         **{"is_reply": None, "trace_reason": 0, **changes}
     )
 

@@ -96,7 +96,7 @@ def test_unknown_is_reply_falls_back(changes: dict[str, int], reply: bool) -> No
     client, server = (REDIS, CART) if reply else (CART, REDIS)
     ports = (8080, 40_000) if reply else (40_000, 8080)
     values = {"trace_reason": 0, **changes}
-    flow = tcp(CART, REDIS, ports[1], **values)._replace(source_port=ports[0], is_reply=None)
+    flow = tcp(CART, REDIS, ports[1], **values).replace(source_port=ports[0], is_reply=None)
     found = settle(aggregate([flow]))[0]
     assert (found.source.labels, found.destination.labels, found.l4) == (client.labels, server.labels, HTTP)
 
@@ -264,7 +264,7 @@ def test_the_side_of_port_53_is_the_server_in_what_the_dns_proxy_says(
     record = udp(
         *ends, destination_port, client_port=source_port, kind=EventKind.L7, direction=2, trace_reason=0,
         detail=Detail(dns=DnsRecord("api.example.com", ips), l7_type=2),
-    )._replace(is_reply=told)  # fmt: skip
+    ).replace(is_reply=told)  # fmt: skip
     edge = only(record)
     assert (edge.source.labels, edge.destination.labels) == (CART.labels, resolver.labels)
     assert edge.l4 == L4(Protocol.UDP, 53)
@@ -278,7 +278,7 @@ def test_other_records_of_the_proxy_are_believed() -> None:
     http = Detail(http=HttpRecord("GET", "/"), l7_type=2)
     flow = tcp(CART, REDIS, 53, reply=True, kind=EventKind.L7, direction=2, detail=http)
     assert only(flow).l4 == L4(Protocol.TCP, 53)
-    assert only(flow._replace(is_reply=False)).l4 == L4(Protocol.TCP, 40_000)
+    assert only(flow.replace(is_reply=False)).l4 == L4(Protocol.TCP, 40_000)
     dns = Detail(dns=DnsRecord("api.example.com"), l7_type=2)
     assert only(udp(CART, REDIS, 5353, reply=True, kind=EventKind.L7, direction=2, detail=dns)).l4.port == 5353
 

@@ -18,7 +18,9 @@ __all__ = [
     "EventKind",
     "Flow",
     "FlowEndpoint",
+    "Form",
     "HttpRecord",
+    "KeptForm",
     "LostEvents",
     "NodeStatus",
     "ObservationPoint",
@@ -232,25 +234,20 @@ class Detail(NamedTuple):
     source_xlated: str = ""
 
 
-class Flow(NamedTuple):
-    """One event about one packet, source to destination in the *packet's* direction.
+class Form(NamedTuple):
+    """What an event says, but for when it happened, its uuid, and the packet's addresses and ports: most flows of a form differ
+    in nothing else.
 
-    `time` is nanoseconds since the epoch, UTC (0 when masked). `verdict`, `kind`, `drop_reason`, `direction`, `trace_reason`
-    are numbers of the enumerations above, or numbers newer than them. `sub_type` is the datapath's own number.
-    `is_reply` is None when unknown (the deprecated ``reply`` is folded in). `protocol` is None without layer 4;
-    for ICMP `destination_port` is the type and `source_port` the code. `weight` is above 1, or `aggregated` is set, for
-    exporter records that stand for many events.
+    `verdict`, `kind`, `drop_reason`, `direction`, `trace_reason` are numbers of the enumerations above, or numbers newer than
+    them. `sub_type` is the datapath's own number. `is_reply` is None when unknown (the deprecated ``reply`` is folded in).
+    `protocol` is None without layer 4. `weight` is above 1, or `aggregated` is set, for exporter records that stand for many
+    events.
     """
 
-    time: int
     node: str
     source: FlowEndpoint
     destination: FlowEndpoint
-    source_ip: str
-    destination_ip: str
     protocol: Protocol | None
-    source_port: int
-    destination_port: int
     tcp_flags: int
     verdict: int
     kind: int
@@ -259,10 +256,98 @@ class Flow(NamedTuple):
     direction: int
     is_reply: bool | None
     trace_reason: int
-    uuid: str = ""
     weight: int = 1
     aggregated: bool = False
     detail: Detail | None = None
+
+
+class KeptForm(Form):
+    """A form that its decoder keeps: the very object comes again with every flow that has it. So whoever meets it may remember
+    what it comes to by its `id`, as long as the form is held on to."""
+
+    __slots__ = ()
+
+
+class Flow(NamedTuple):
+    """One event about one packet, source to destination in the *packet's* direction.
+
+    `time` is nanoseconds since the epoch, UTC (0 when masked). For ICMP `destination_port` is the type and `source_port` the code.
+    All that `form` holds can be read from the flow itself.
+    """
+
+    time: int
+    uuid: str
+    source_ip: str
+    destination_ip: str
+    source_port: int
+    destination_port: int
+    form: Form
+
+    def replace(self, **changes: object) -> Flow:
+        """This flow with some fields changed, be they its own or its form's."""
+        own = {name: changes.pop(name) for name in Flow._fields if name in changes}
+        made: Flow = self._replace(form=Form(*self.form)._replace(**changes))  # type: ignore[arg-type]
+        return made._replace(**own)  # type: ignore[arg-type]
+
+    @property
+    def node(self) -> str:
+        return self.form.node
+
+    @property
+    def source(self) -> FlowEndpoint:
+        return self.form.source
+
+    @property
+    def destination(self) -> FlowEndpoint:
+        return self.form.destination
+
+    @property
+    def protocol(self) -> Protocol | None:
+        return self.form.protocol
+
+    @property
+    def tcp_flags(self) -> int:
+        return self.form.tcp_flags
+
+    @property
+    def verdict(self) -> int:
+        return self.form.verdict
+
+    @property
+    def kind(self) -> int:
+        return self.form.kind
+
+    @property
+    def sub_type(self) -> int:
+        return self.form.sub_type
+
+    @property
+    def drop_reason(self) -> int:
+        return self.form.drop_reason
+
+    @property
+    def direction(self) -> int:
+        return self.form.direction
+
+    @property
+    def is_reply(self) -> bool | None:
+        return self.form.is_reply
+
+    @property
+    def trace_reason(self) -> int:
+        return self.form.trace_reason
+
+    @property
+    def weight(self) -> int:
+        return self.form.weight
+
+    @property
+    def aggregated(self) -> bool:
+        return self.form.aggregated
+
+    @property
+    def detail(self) -> Detail | None:
+        return self.form.detail
 
 
 class LostEvents(NamedTuple):

@@ -1,6 +1,7 @@
 """The fast JSON decoder: lines as exporters write them, straight into typed structs; everything else goes the slow way.
 
-Endpoints and TCP flags stay raw bytes and are looked up in bounded caches: the same pod repeats its bytes exactly.
+Endpoints and TCP flags stay raw bytes and are looked up in bounded caches: the same pod repeats its bytes exactly. Most lines are
+not decoded at all, since they were met before but for their time, uuid and ports (`known`).
 What values mean is in `normal`; what lines mean is in `decode_slow`, which this one equals on every line.
 """
 
@@ -10,11 +11,22 @@ from typing import Any
 
 import msgspec
 
-from analyzer.model.flow import EMPTY_ENDPOINT, Detail, DnsRecord, Flow, HttpRecord, PolicyRef
+from analyzer.model.flow import (
+    EMPTY_ENDPOINT,
+    Detail,
+    DnsRecord,
+    EventKind,
+    Flow,
+    HttpRecord,
+    KeptForm,
+    PolicyRef,
+)
 from analyzer.model.l4 import Protocol
 from analyzer.sources import normal
 from analyzer.sources.base import Record
 from analyzer.sources.decode_slow import decode_endpoint, decode_flags, parse_time, slow_decode
+from analyzer.sources.forms import LONGEST, Forms
+from analyzer.sources.known import KnownLines, compiled_lines
 
 __all__ = ["Decoder"]
 
@@ -138,9 +150,11 @@ _FAILURES = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
 class Decoder:
     """Decodes lines of one source or of many; its caches are bounded. Not to be shared between threads."""
 
-    __slots__ = ("_endpoints", "_flags", "_lines", "_seconds")
+    __slots__ = ("_endpoints", "_flags", "_forms", "_known", "_lines", "_seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownLines | None = None) -> None:
+        """`known` is for the lines met before; by default the one in C, if there is one."""
+        self._known, self._forms = known or compiled_lines(), Forms()
         self._endpoints = normal.Interned(lambda raw: decode_endpoint(_loads(raw)))
         self._flags = normal.Interned(lambda raw: decode_flags(_loads(raw)))
         self._lines = msgspec.json.Decoder(_Line)
@@ -161,7 +175,29 @@ class Decoder:
             return slow_decode(line)
 
     def decode_block(self, data: bytes) -> list[Record] | None:
-        """What `decode` makes of each line in `data`, but faster, or None where lines have to be looked at one by one.
+        """What `decode` makes of each line in `data`, but faster, or None where lines have to be looked at one by one."""
+        if self._known is None:
+            return self._decode_lines(data)
+        records, places = self._known.read(data)
+        if not places:
+            return records  # type: ignore[return-value]  # no place, no None
+        lines = [data[start:end] for start, end in zip(places[::2], places[1::2], strict=True)]
+        found = self._decode_lines(data if len(lines) == len(records) else b"\n".join([*lines, b""]))
+        if found is None:
+            return None
+        fresh = map(self._met, lines, found)
+        return [record or next(fresh) for record in records]
+
+    def _met(self, line: bytes, record: Record) -> Record:
+        """The record of a line that was not known, and is from now on. Lines of layer 7 differ in too much to be met again."""
+        if record.__class__ is not Flow or record.kind == EventKind.L7 or len(line) > LONGEST:
+            return record
+        form = record.form
+        flow: Flow = record if form.__class__ is KeptForm else _new(Flow, (*record[:-1], _new(KeptForm, form)))
+        return flow if self._known and self._known.keep(line, flow) else record
+
+    def _decode_lines(self, data: bytes) -> list[Record] | None:
+        """As `decode_block`, for lines that are not known.
 
         Every line must begin with a brace, end with one, and have a line end after it: values that are as many as such
         lines are one per line, since no value has a line end between two braces.
@@ -203,7 +239,7 @@ class Decoder:
             raise _OddError
         time = flow.time
         second, fraction = self._seconds.get(time[:19]), time[20:29]
-        if second is not None and time[19::10] == ".Z" and fraction.isdecimal() and time.isascii():
+        if second is not None and time[19:20] == "." and time[29:] == "Z" and fraction.isdecimal() and time.isascii():
             nanoseconds = second + int(fraction)
         else:
             nanoseconds = self._time(time)
@@ -223,30 +259,25 @@ class Decoder:
             protocol, source_port, destination_port = _rare_layer4(l4, data, start, end)
         endpoints, reason = self._endpoints, flow.drop_reason_desc or flow.drop_reason
         # tuple.__new__ spares the keyword machinery of NamedTuple: a fifth of the decoder's time.
+        values = (
+            flow.node_name,
+            endpoints[_bytes((flow.source,))],
+            endpoints[_bytes((flow.destination,))],
+            protocol,
+            flags,
+            _VERDICT(flow.verdict, 0),
+            kind,
+            sub_type,
+            _drop_reason(flow) if reason else 0,
+            _DIRECTION(flow.traffic_direction, 0),
+            is_reply if is_reply is not None else flow.reply or None,
+            _TRACE_REASON(flow.trace_reason, 0),
+            *(_PLAIN if flow.aggregate is None else _weight(flow.aggregate)),
+            _detail(flow, ip),
+        )
+        form = self._forms.of(values, end - start)
         made: Flow = _new(
-            Flow,
-            (
-                nanoseconds,
-                flow.node_name,
-                endpoints[_bytes((flow.source,))],
-                endpoints[_bytes((flow.destination,))],
-                ip.source,
-                ip.destination,
-                protocol,
-                source_port,
-                destination_port,
-                flags,
-                _VERDICT(flow.verdict, 0),
-                kind,
-                sub_type,
-                _drop_reason(flow) if reason else 0,
-                _DIRECTION(flow.traffic_direction, 0),
-                is_reply if is_reply is not None else flow.reply or None,
-                _TRACE_REASON(flow.trace_reason, 0),
-                flow.uuid,
-                *(_PLAIN if flow.aggregate is None else _weight(flow.aggregate)),
-                _detail(flow, ip),
-            ),
+            Flow, (nanoseconds, flow.uuid, ip.source, ip.destination, source_port, destination_port, form)
         )
         return made
 

@@ -28,6 +28,7 @@ from analyzer.model.flow import (
 from analyzer.model.l4 import Protocol
 from analyzer.sources import normal
 from analyzer.sources.base import Record
+from analyzer.sources.forms import Forms
 from analyzer.sources.pb.analyzer import hot_pb2
 from analyzer.sources.pb.flow import flow_pb2
 from analyzer.sources.pb.relay import relay_pb2
@@ -51,13 +52,14 @@ class _OutOfRangeError(ValueError):
 class Decoder:
     """Decodes messages of one stream or of many; its caches are bounded. Not to be shared between threads."""
 
-    __slots__ = ("_booleans", "_endpoints", "_event_types", "_flags")
+    __slots__ = ("_booleans", "_endpoints", "_event_types", "_flags", "_forms")
 
     def __init__(self) -> None:
         self._endpoints = normal.Interned(_endpoint)
         self._event_types = normal.Interned(_event_type)
         self._flags = normal.Interned(_tcp_flags)
         self._booleans = normal.Interned(_boolean)
+        self._forms = Forms()
         self._endpoints[b""] = EMPTY_ENDPOINT
 
     def decode(self, data: bytes) -> Record:
@@ -89,32 +91,26 @@ class Decoder:
         reply = flow.is_reply
         endpoints = self._endpoints
         # tuple.__new__ spares the keyword machinery of NamedTuple: a fifth of the decoder's time.
-        return tuple.__new__(
-            Flow,
-            (
-                _time(flow.time) or (0 if flow.HasField("time") else _time(message.time)),
-                flow.node_name or message.node_name,
-                endpoints[flow.source],
-                endpoints[flow.destination],
-                ip.source,
-                ip.destination,
-                protocol,
-                source_port,
-                destination_port,
-                tcp_flags,
-                verdict,
-                kind,
-                sub_type,
-                drop_reason,
-                direction,
-                self._booleans[reply] if reply or flow.HasField("is_reply") else flow.reply or None,
-                trace_reason,
-                flow.uuid,
-                weight,
-                aggregated,
-                detail,
-            ),
+        values = (
+            flow.node_name or message.node_name,
+            endpoints[flow.source],
+            endpoints[flow.destination],
+            protocol,
+            tcp_flags,
+            verdict,
+            kind,
+            sub_type,
+            drop_reason,
+            direction,
+            self._booleans[reply] if reply or flow.HasField("is_reply") else flow.reply or None,
+            trace_reason,
+            weight,
+            aggregated,
+            detail,
         )
+        form = self._forms.of(values, len(data))
+        time = _time(flow.time) or (0 if flow.HasField("time") else _time(message.time))
+        return tuple.__new__(Flow, (time, flow.uuid, ip.source, ip.destination, source_port, destination_port, form))
 
     def _layer4(self, l4: Any) -> tuple[Protocol | None, int, int, int]:
         """Protocol, source port, destination port and TCP flags."""

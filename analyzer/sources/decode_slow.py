@@ -17,6 +17,7 @@ from analyzer.model.flow import (
     DnsRecord,
     Flow,
     FlowEndpoint,
+    Form,
     HttpRecord,
     LostEvents,
     NodeStatus,
@@ -204,16 +205,11 @@ def _flow(flow: _Message, envelope: _Message) -> Flow:
     protocol, source_port, destination_port, flags = _layer4(flow.message("l4") or _NOTHING)
     reply = flow.boolean("is_reply")
     aggregate = flow.message("aggregate")
-    return Flow(
-        time=_time(flow if flow.text("time") else envelope),
+    form = Form(
         node=flow.text("node_name") or envelope.text("node_name"),
         source=decode_endpoint(flow.get("source")),
         destination=decode_endpoint(flow.get("destination")),
-        source_ip=ip.text("source"),
-        destination_ip=ip.text("destination"),
         protocol=protocol,
-        source_port=source_port,
-        destination_port=destination_port,
         tcp_flags=flags,
         verdict=verdict,
         kind=kind,
@@ -222,11 +218,13 @@ def _flow(flow: _Message, envelope: _Message) -> Flow:
         direction=flow.enum("traffic_direction", normal.DIRECTIONS),
         is_reply=reply if reply is not None else flow.boolean("reply") or None,
         trace_reason=flow.enum("trace_reason", normal.TRACE_REASONS),
-        uuid=flow.text("uuid"),
         weight=1 if aggregate is None else _weight(aggregate),
         aggregated=aggregate is not None,
         detail=_detail(flow, ip, match_type),
     )
+    time = _time(flow if flow.text("time") else envelope)
+    addresses = ip.text("source"), ip.text("destination")
+    return Flow(time, flow.text("uuid"), *addresses, source_port, destination_port, form)
 
 
 def _event_type(event: _Message) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from operator import itemgetter
+from operator import attrgetter
 from typing import NamedTuple
 
 from analyzer.model.flow import OUT_OF_SIGHT, Flow, LostEvents, NodeStatus, Skip
@@ -27,7 +27,7 @@ _MEMORY = 32_768
 _TAIL = 128
 """The latest flows of a node that a position names."""
 _LONGEST = 253
-_NODE, _TIME_AND_NODE = itemgetter(1), itemgetter(0, 1)
+_NODE, _TIME_AND_NODE = attrgetter("form.node"), attrgetter("time", "form.node")
 
 
 @dataclass(slots=True)

@@ -77,6 +77,6 @@ def _flows(size: int) -> Iterator[Flow]:
             source_ip=address,
         )  # fmt: skip
         if reason in (133, 181):
-            yield flow._replace(kind=EventKind.POLICY_VERDICT, sub_type=0)
+            yield flow.replace(kind=EventKind.POLICY_VERDICT, sub_type=0)
         yield flow
-        yield flow._replace(time=flow.time + 1_000_000_000)
+        yield flow.replace(time=flow.time + 1_000_000_000)

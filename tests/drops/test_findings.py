@@ -74,7 +74,7 @@ def test_faults_of_a_node_are_one_finding_and_missing_backends_one_per_server() 
 
 def test_policies_come_first_then_the_network_then_what_harms_nobody_then_audit() -> None:
     solicitation = drop(WEB, WORLD, 8, 139, protocol=Protocol.ICMP, client_port=0, tcp_flags=0, direction=2)
-    flows = [solicitation._replace(time=START + n * 1000 * SECOND) for n in range(5)]
+    flows = [solicitation.replace(time=START + n * 1000 * SECOND) for n in range(5)]
     flows += [drop(WEB, CART, 8080, 155, client_port=n) for n in range(40_000, 40_003)]
     flows += [into(WEB), into(WEB, 9090, verdict=Verdict.AUDIT, kind=EventKind.POLICY_VERDICT, drop_reason=0)]
     order = [(each.weight, each.audit) for each in found(cart("{}"), flows)]
@@ -162,7 +162,7 @@ def test_a_policy_that_was_not_given_is_missed() -> None:
 def test_where_the_record_does_not_name_the_side_the_engine_does() -> None:
     text = cart(f"{{fromEndpoints: [{{matchLabels: {{app: other}}}}], {PORTS}}}")
     (scene,) = scenes(
-        text, [into(WEB, direction=0, source_ip="10.0.0.1")._replace(source=remote(WEB), destination=remote(CART))]
+        text, [into(WEB, direction=0, source_ip="10.0.0.1").replace(source=remote(WEB), destination=remote(CART))]
     )
     assert scene.drops.key.side is Side.UNKNOWN
     assert (scene.side, scene.section) == (Side.DESTINATION, "ingress")
@@ -183,7 +183,7 @@ def stored(flows: list[Flow]) -> tuple[Drops, ...]:
 
 def test_from_edges_a_denial_that_is_told_twice_counts_once() -> None:
     flows = [into(WEB, client_port=n) for n in range(40_000, 40_003)]
-    flows += [each._replace(kind=EventKind.POLICY_VERDICT, sub_type=0) for each in flows]
+    flows += [each.replace(kind=EventKind.POLICY_VERDICT, sub_type=0) for each in flows]
     (drops,) = stored(flows)
     assert (drops.drops, drops.events, drops.exact) == (3, 6, False)
     assert drops.kind is DropClass.DEFAULT_DENY

@@ -41,7 +41,7 @@ def flows(draw: st.DrawFn) -> list[Flow]:
             tcp_flags=draw(st.sampled_from([2, 2, SYN_ACK, 16])),
         )  # fmt: skip
         if draw(st.integers(0, 4)) == 4:
-            made = made._replace(verdict=Verdict.AUDIT, kind=EventKind.POLICY_VERDICT, drop_reason=0)
+            made = made.replace(verdict=Verdict.AUDIT, kind=EventKind.POLICY_VERDICT, drop_reason=0)
         found.append(made)
     return found
 

@@ -115,7 +115,7 @@ SITUATIONS: dict[str, Callable[[], list[Flow]]] = {
     "both-nodes-report-one-connection": lambda: both(WEB, CART, 8080),
     "replies-are-no-rules-and-client-ports-neither": lambda: [
         *both(WEB, CART, 8080, client_port=43_210),
-        *[flow._replace(is_reply=None, trace_reason=0) for flow in both(WEB, CART, 8080, client_port=51_234)],
+        *[flow.replace(is_reply=None, trace_reason=0) for flow in both(WEB, CART, 8080, client_port=51_234)],
     ],
     "one-app-in-two-namespaces": lambda: [*both(CART, REDIS, 6379), *both(CART, pod("redis", "batch", number=9), 6379)],
     "a-rollout-changes-hashes": rollout,
@@ -133,7 +133,7 @@ SITUATIONS: dict[str, Callable[[], list[Flow]]] = {
     "audited-traffic-counts": audited,
     "ping-and-sctp": lambda: [
         icmp(WEB, CART, 8), icmp(WEB, CART, 0, reply=True), icmp(CART, WEB, 3, trace_reason=4),
-        *[flow._replace(protocol=flow.protocol.SCTP, tcp_flags=0) for flow in both(WEB, REDIS, 3868)],  # type: ignore[union-attr]
+        *[flow.replace(protocol=flow.protocol.SCTP, tcp_flags=0) for flow in both(WEB, REDIS, 3868)],  # type: ignore[union-attr]
     ],
     "more-ports-than-a-list-holds": lambda: [flow for port in range(9000, 9225, 5) for flow in both(WEB, CART, port)],
     "passive-ftp": passive_ftp,

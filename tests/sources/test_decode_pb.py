@@ -32,6 +32,7 @@ from analyzer.sources.decode_pb import Decoder
 from analyzer.sources.pb.flow import flow_pb2
 from analyzer.sources.pb.observer import observer_pb2
 from analyzer.sources.pb.relay import relay_pb2
+from tests.flows import flow_of
 from tests.sources.hubble import START, at, response, some_flow
 
 
@@ -55,7 +56,7 @@ def test_every_field_of_a_common_flow_arrives() -> None:
             },
         )
     )
-    assert flow == Flow(
+    assert flow == flow_of(
         time=(START + 1) * 10**9,
         node="node-1",
         source=FlowEndpoint(

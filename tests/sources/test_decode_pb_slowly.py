@@ -13,6 +13,7 @@ from analyzer.model.labels import Labels
 from analyzer.sources import normal
 from analyzer.sources.decode_pb import Decoder
 from analyzer.sources.pb.observer import observer_pb2
+from tests.flows import flow_of
 from tests.sources.messages import RESPONSE
 
 
@@ -28,7 +29,7 @@ def slowly(message: Any) -> Flow:
         )
     counters = flow.aggregate
     total = counters.ingress_flow_count + counters.egress_flow_count + counters.unknown_direction_flow_count
-    return Flow(
+    return flow_of(
         time=(flow if flow.HasField("time") else message).time.ToNanoseconds(),
         node=flow.node_name or message.node_name,
         source=endpoint(flow.source),

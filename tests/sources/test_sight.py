@@ -23,7 +23,7 @@ BASE = tcp(pod("web"), pod("cart"), 8080)
 def flow(number: int, node: str = "a", time: float | None = None, uuid: str | None = None) -> Flow:
     """The `number`-th flow of a node, one a second unless said otherwise."""
     when = START + round((number if time is None else time) * SECOND)
-    return BASE._replace(node=node, time=when, uuid=f"{node}{number}" if uuid is None else uuid)
+    return BASE.replace(node=node, time=when, uuid=f"{node}{number}" if uuid is None else uuid)
 
 
 def names(records: Sequence[Any]) -> list[str]:
@@ -183,7 +183,7 @@ def test_flows_without_uuids_are_told_apart_by_time() -> None:
 
 def test_flows_without_time_are_told_apart_by_uuid() -> None:
     sight = Sight()
-    untimed = [flow(n)._replace(time=0) for n in range(6)]
+    untimed = [flow(n).replace(time=0) for n in range(6)]
     sight.batch(untimed[:4])
     sight.reconnected()
     assert names(sight.batch(untimed[2:]).records) == ["a4", "a5"]

@@ -68,7 +68,7 @@ class Stream:
 
     def __init__(self, count: int, *, broken: bool = False) -> None:
         flow = tcp(pod("web"), pod("cart"), 80)
-        self.flows = [flow._replace(node="a", time=START + n * 10**9, uuid=f"u{n}") for n in range(count)]
+        self.flows = [flow.replace(node="a", time=START + n * 10**9, uuid=f"u{n}") for n in range(count)]
         self.broken = broken
 
     def batches(self, history: History = nothing_read_before) -> Iterator[Batch]:

@@ -1,0 +1,351 @@
+"""Known lines: a line that is found again by its bytes says what the slow decoder says, whatever whoever wrote it intended."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analyzer.model.flow import Flow, KeptForm, Skip
+from analyzer.sources import known
+from analyzer.sources.base import Record
+from analyzer.sources.decode import Decoder
+from analyzer.sources.decode_slow import slow_decode
+from analyzer.sources.known import KnownLines, compiled_lines
+from tests.sources.hubble import some_flow
+from tests.sources.messages import USUAL, json_form
+from tests.sources.plain_lines import PlainLines
+
+pytestmark = pytest.mark.skipif(
+    compiled_lines() is None and os.environ.get("CI") != "true", reason="known.c was not built: there is no C compiler"
+)
+
+TIME, UUID = "2026-09-01T00:00:00.123456789Z", "2265b1f5-0000-4000-a000-000000000001"
+TIMES = [
+    TIME, "2026-09-01T00:00:01Z", "2026-09-01T23:59:59.9Z", "2026-12-31T23:59:59.999999999Z", "1970-01-01T00:00:00.000001Z",
+    "2024-02-29T12:00:00.5Z", "2262-04-11T23:47:16.854775807Z",
+]  # fmt: skip
+NO_TIMES = [
+    "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-09-01T24:00:00Z", "2026-09-01T00:00:60Z", "1969-12-31T23:59:59Z",
+    "2262-04-11T23:47:16.854775808Z", "2026-09-01T00:00:00.Z", "2026-09-01T00:00:00.1234567890Z", "2026-09-01T00:00:00+00:00",
+    "2026-09-01t00:00:00z", "2026-09-01T00:00:0", "20.6-09-01T00:00:00Z", "", "2026-09-01T00:00:00.12\\u0033Z",
+]  # fmt: skip
+UUIDS = [UUID, "u1", "A" * 64]
+NO_UUIDS = ["", "A" * 65, "é", "a b", 'a","uuid":"b', "\\u0061", "a\\", 'a"', "a\tb"]
+PORTS = [1, 80, 9102, 48594, 65535]
+NO_PORTS = ["0", "65536", "99999", "100000", "080", "-1", "8.0", "8e1", '"80"', "null", "1_0", " 80", "+8"]
+
+
+def line(
+    time: str = TIME, uuid: str = UUID, ports: tuple[Any, Any] = (40_001, 8080), kind: str = "TCP", **fields: Any
+) -> str:
+    """An exporter's line with these values exactly as they are written here."""
+    flow = {key: value for key, value in some_flow(1, **fields).items() if value is not None}
+    del flow["time"], flow["uuid"]
+    flow["l4"] = {
+        kind: {"source_port": -1, "destination_port": -2, **({"flags": {"ACK": True}} if kind == "TCP" else {})}
+    }
+    rest = json.dumps(flow, separators=(",", ":"))[1:]
+    rest = rest.replace('"source_port":-1', f'"source_port":{ports[0]}')
+    rest = rest.replace('"destination_port":-2', f'"destination_port":{ports[1]}')
+    return f'{{"flow":{{"time":"{time}","uuid":"{uuid}",{rest},"node_name":"node-1","time":"{time}"}}'
+
+
+def read(decoder: Decoder, *lines: str) -> list[Record]:
+    """What the decoder makes of a block, and what whoever reads files makes of one that it does not take at once."""
+    data = [each.encode() for each in lines]
+    records = decoder.decode_block(b"".join(each + b"\n" for each in data))
+    return [decoder.decode(each) for each in data] if records is None else records
+
+
+def slowly(*lines: str) -> list[Record]:
+    return [slow_decode(each.encode()) for each in lines]
+
+
+def compiled() -> KnownLines:
+    found = compiled_lines()
+    assert found is not None
+    return found
+
+
+def knows(lines: KnownLines, each: str) -> bool:
+    return lines.read(each.encode())[0] != [None]
+
+
+def test_a_line_met_before_is_found_again_with_its_own_time_uuid_and_ports() -> None:
+    decoder, lines = Decoder(), compiled()
+    first, second = line(), line(TIMES[1], UUIDS[1], (50_000, 8081))
+    [flow] = read(decoder, first)
+    assert isinstance(flow, Flow)
+    assert not knows(lines, first)
+    assert lines.keep(first.encode(), flow)
+    [again], unknown = lines.read(second.encode())
+    assert again == slow_decode(second.encode())
+    assert unknown == []
+    assert again is not None
+    assert again.form is flow.form
+    assert isinstance(again.form, KeptForm)
+
+
+@pytest.mark.parametrize("kind", ["TCP", "UDP"])
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("uuid", UUIDS)
+@pytest.mark.parametrize("port", PORTS)
+def test_every_value_that_can_be_cut_out(kind: str, time: str, uuid: str, port: int) -> None:
+    decoder = Decoder()
+    read(decoder, line(kind=kind))
+    assert read(decoder, line(time, uuid, (port, 53), kind)) == slowly(line(time, uuid, (port, 53), kind))
+    assert read(decoder, line(time, uuid, (53, port), kind)) == slowly(line(time, uuid, (53, port), kind))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *[{"time": time} for time in NO_TIMES],
+        *[{"uuid": uuid} for uuid in NO_UUIDS],
+        *[{"ports": ports} for port in NO_PORTS for ports in ((port, 80), (80, port))],
+        {"kind": "SCTP"},
+    ],
+    ids=str,
+)
+def test_other_values_are_left_to_the_decoders(odd: dict[str, Any]) -> None:
+    decoder = Decoder()
+    for _ in range(2):
+        assert read(decoder, line()) == slowly(line())
+        assert read(decoder, line(**odd)) == slowly(line(**odd))
+
+
+def test_the_envelopes_time_may_differ_from_the_flows() -> None:
+    decoder, other = Decoder(), line()[: -len(TIME) - 2] + TIMES[1] + '"}'
+    for each in (line(), other, line(), other):
+        assert read(decoder, each) == slowly(each)
+
+
+# Lines in which something else is meant than what is cut out. Each is met with one set of values, and then with another.
+L4 = '"l4":{"TCP":{"source_port":%s,"destination_port":%s,'
+DECEIVING = {
+    "a second time": lambda text, time, uuid, ports: text.replace('"verdict"', f'"time":"{TIME}","verdict"'),
+    "a second time, spaced": lambda text, *_: text.replace('"verdict"', f'"time" : "{TIME}","verdict"'),
+    "a second time, escaped": lambda text, *_: text.replace('"verdict"', f'"t\\u0069me":"{TIME}","verdict"'),
+    "a second uuid": lambda text, *_: text.replace('"verdict"', f'"uuid":"{UUID}","verdict"'),
+    "a second uuid, escaped": lambda text, *_: text.replace('"verdict"', f'"\\u0075uid":"{UUID}","verdict"'),
+    "a second flow": lambda text, *_: text.replace(',"node_name":"node-1","time"', f',"flow":{{"uuid":"{UUID}"}},"time"'),
+    "ports of another object": lambda text, time, uuid, ports: text.replace(
+        L4 % ports, f'"l4":{{"UDP":{{"sourcePort":40001,"destinationPort":8080}}}},"x":{{{L4 % ports}'
+    ).replace('"source":{', '"y":{}},"source":{', 1),
+    "ports spelled otherwise": lambda text, time, uuid, ports: text.replace(
+        L4 % ports,
+        f'"l4":{{"UDP":{{"source_port":{ports[0]},"destination_port":{ports[1]}}},'
+        '"TCP":{"sourcePort":40001,"destinationPort":8080,',
+    ),
+    "ports of ICMP": lambda text, time, uuid, ports: text.replace(
+        L4 % ports,
+        f'"l4":{{"UDP":{{"source_port":{ports[0]},"destination_port":{ports[1]}}},"UDP":null,"ICMPv4":{{"code":1,"type":8}},'
+        '"VRRP":{',
+    ),
+    "a second layer 4": lambda text, time, uuid, ports: text.replace(
+        '"source":{', '"l4":{"TCP":{"source_port":40001,"destination_port":8080}},"source":{', 1
+    ),
+    "a second TCP": lambda text, time, uuid, ports: text.replace(
+        L4 % ports, f'{L4 % ports}"x":0}},"TCP":{{"source_port":40001,"destination_port":8080,'
+    ),
+    "a second port": lambda text, time, uuid, ports: text.replace(L4 % ports, f'{L4 % ports}"source_port":40001,'),
+    "a label that looks like ports": lambda text, time, uuid, ports: text.replace(
+        "k8s:app=web", '\\"l4\\":{\\"TCP\\":{\\"source_port\\":1,\\"destination_port\\":2'
+    ),
+    "an end that looks like one": lambda text, time, *_: text[:-1] + f',"x":"","time":"{time}"}}',
+    "not ASCII": lambda text, *_: text.replace("k8s:app=web", "k8s:app=é"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECEIVING)
+def test_nothing_else_can_be_meant(name: str) -> None:
+    decoder, first = Decoder(), (TIME, UUID, (40_001, 8080))
+    if name == "ports of ICMP":
+        first = (TIME, UUID, (1, 8))
+    for values in (first, (TIMES[1], UUIDS[1], (7, 9)), first):
+        text = DECEIVING[name](line(*values), *values)
+        assert text != line(*values)
+        for _ in range(2):
+            assert read(decoder, text) == slowly(text)
+
+
+# By chance
+
+
+HOLES = st.tuples(
+    st.sampled_from([*TIMES, *NO_TIMES]),
+    st.sampled_from([*UUIDS, *NO_UUIDS]),
+    st.tuples(st.sampled_from([*PORTS, *NO_PORTS]), st.sampled_from([*PORTS, *NO_PORTS])),
+)
+OTHERS = st.sampled_from([{}, {"is_reply": None}, {"destination_names": ["a.example"]}, {"Summary": "TCP Flags: ACK"}])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(HOLES, OTHERS), max_size=12))
+def test_a_file_of_such_lines_is_its_lines_one_by_one(made: list[Any]) -> None:
+    decoder = Decoder()
+    lines = [line(*holes, **fields) for holes, fields in made]
+    for part in (lines[:4], lines[4:], lines[::-1]):
+        assert read(decoder, *part) == slowly(*part)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_line_in_which_anything_was_changed(data: st.DataObject) -> None:
+    decoder, whole = Decoder(), line()
+    read(decoder, whole)
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 40)))
+    text = st.text(st.sampled_from('abl4"\\{}:,019.TZ-+ "'), max_size=12)
+    piece = data.draw(
+        st.one_of(text, st.sampled_from([whole[start:end], '"time":"', '"l4":{"TCP":{', '"source_port":7,']))
+    )
+    changed = whole[:start] + piece + whole[end:]
+    for each in (changed, whole, changed):
+        assert read(decoder, each) == slowly(each)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(USUAL, min_size=1, max_size=4), st.sampled_from(TIMES), st.sampled_from(UUIDS))
+def test_whatever_flows_are_about(messages: list[Any], time: str, uuid: str) -> None:
+    forms = [json_form(message) for message in messages]
+    for form in forms:
+        form["flow"] = {"time": form["flow"]["time"], "uuid": "u1", **form["flow"]}
+        form["time"] = form["flow"]["time"]
+    lines = [json.dumps({"flow": form["flow"], "time": form.pop("time")}, separators=(",", ":")) for form in forms]
+    others = [
+        each.replace(form["flow"]["time"], time).replace('"u1"', f'"{uuid}"')
+        for each, form in zip(lines, forms, strict=True)
+    ]
+    decoder = Decoder()
+    for part in (lines, others, lines):
+        assert read(decoder, *part) == slowly(*part)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(HOLES, OTHERS), max_size=12))
+def test_c_and_python_know_the_same_lines(made: list[Any]) -> None:
+    fast, plain = compiled(), PlainLines()
+    data = "\n".join(line(*holes, **fields) for holes, fields in made).encode()
+    for _ in range(2):
+        assert fast.read(data) == plain.read(data)
+        for each in data.split(b"\n"):
+            flow = slow_decode(each)
+            if isinstance(flow, Flow):
+                assert fast.keep(each, flow) == plain.keep(each, flow), each
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=300))
+def test_any_bytes_can_be_read(data: bytes) -> None:
+    fast, plain = compiled(), PlainLines()
+    whole = line().encode()
+    for lines in (fast, plain):
+        lines.keep(whole, Flow(*slow_decode(whole)))  # type: ignore[misc]
+    cut = len(data) and data[0] * 7 % len(whole)
+    for each in (data, whole[:cut] + data, data + b"\n" + whole, whole + data + b"\n\n" + whole[: len(whole) - cut]):
+        assert fast.read(each) == plain.read(each)
+
+
+# Bounds, and what it holds on to
+
+
+def test_two_lines_that_differ_anywhere_are_two() -> None:
+    """Every byte of the rest counts."""
+    lines, whole = compiled(), line()
+    [flow] = slowly(whole)
+    assert isinstance(flow, Flow)
+    assert lines.keep(whole.encode(), flow)
+    after_uuid = whole.index('","verdict"')
+    rest = [at for at, letter in enumerate(whole) if letter.islower() and at > after_uuid]
+    assert len(rest) > 200
+    for at in rest:
+        other = f"{whole[:at]}{'x' if whole[at] != 'x' else 'y'}{whole[at + 1 :]}"
+        assert not knows(lines, other), other
+
+
+def test_more_lines_than_there_is_room_for_are_found_or_not_and_never_mistaken() -> None:
+    lines, count = compiled(), 100_000
+    [flow] = slowly(line())
+    assert isinstance(flow, Flow)
+    head, tail = line(pod="web-0").encode().split(b"web-0")
+    for number in range(count):
+        assert lines.keep(b"%bweb-%d%b" % (head, number, tail), flow._replace(source_ip=str(number)))
+    found = 0
+    for number in range(count):
+        [again], _ = lines.read(b"%bweb-%d%b" % (head, number, tail))
+        assert again is None or again.source_ip == str(number)
+        found += again is not None
+    assert 30_000 < found <= 65_536
+
+
+def test_lines_that_come_again_are_not_forgotten_for_those_that_do_not() -> None:
+    lines = compiled()
+    common = [line(pod=f"web-{number}") for number in range(100)]
+    for each in common:
+        assert lines.keep(each.encode(), slow_decode(each.encode()))  # type: ignore[arg-type]
+    [rare] = slowly(line(pod="rare-0"))
+    head, tail = line(pod="rare-0").encode().split(b"rare-0")
+    for number in range(200_000):
+        lines.keep(b"%brare-%d%b" % (head, number, tail), rare)  # type: ignore[arg-type]
+        if number % 1000 == 0:
+            assert all(knows(lines, each) for each in common), number
+
+
+def test_it_lets_go_of_everything() -> None:
+    [flow] = slowly(line())
+    assert isinstance(flow, Flow)
+    kept = flow._replace(source_ip="".join(["192.0.2.", "7"]))
+    before = sys.getrefcount(kept.form), sys.getrefcount(kept.source_ip)
+    lines = compiled()
+    for _ in range(3):
+        lines.keep(line().encode(), kept)
+        for _ in range(100):
+            lines.read(line(TIMES[1]).encode() + b"\nx\n")
+    del lines
+    gc.collect()
+    assert (sys.getrefcount(kept.form), sys.getrefcount(kept.source_ip)) == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda lines: lines.read("text"),
+        lambda lines: lines.read(None),
+        lambda lines: lines.keep("text", slow_decode(line().encode())),
+        lambda lines: lines.keep(line().encode(), Skip.EMPTY),
+        lambda lines: lines.keep(line().encode(), (1, 2)),
+        lambda lines: type(lines)(Flow, print, b"short"),
+        lambda lines: type(lines)(int, print, bytes(16)),
+    ],
+)
+def test_what_it_cannot_take_is_an_error(call: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        call(compiled())
+
+
+def test_a_failure_of_the_clock_is_told() -> None:
+    class Interrupted(Exception):
+        pass
+
+    def fails(text: str) -> int:
+        raise Interrupted(text)
+
+    lines = known.CompiledLines(Flow, fails, bytes(16))
+    with pytest.raises(Interrupted):
+        lines.keep(line().encode(), slow_decode(line().encode()))  # type: ignore[arg-type]
+
+
+def test_without_the_compiled_part_everything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "CompiledLines", None)
+    assert compiled_lines() is None
+    decoder = Decoder()
+    for each in (line(), line(TIMES[1])):
+        assert decoder.decode_block(each.encode() + b"\n") == slowly(each)
