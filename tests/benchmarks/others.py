@@ -17,7 +17,8 @@ from tests.benchmarks.measure import scaled
 __all__ = ["run"]
 
 TOOL = "hubble-audit2policy"
-LINES = 100_000
+LINES = 400_000
+"""As many lines as a busy node writes in an hour or two: starting an interpreter should not be what is measured."""
 READING = """
 import sys
 from analyzer.cli.main import collect_rarely

@@ -22,6 +22,8 @@ from analyzer.aggregate import aggregate
 from analyzer.demo.lines import lines
 from analyzer.pipeline import read
 from analyzer.settle import settle
+from analyzer.sources import known
+from analyzer.sources.content import Lines, open_content
 from analyzer.sources.decode import Decoder
 from analyzer.sources.jsonpb import FileSource
 from tests.benchmarks.measure import Measured, cpu_seconds, in_child, scaled
@@ -65,8 +67,9 @@ def _speed(folder: Path) -> None:
     works: dict[str, Callable[[], object]] = {
         "read the lines": lambda: _each_line(plain, len),
         "json.loads": lambda: _each_line(plain, json.loads),
-        "decode to flows": lambda: _each_line(plain, Decoder().decode),
+        "decode to flows": lambda: _blocks(plain),
         "file to edge table": lambda: read([FileSource([plain])]),
+        "the same without C": lambda: _without_c(lambda: read([FileSource([plain])])),
     }
     content = plain.read_bytes()
     packed["gzip"].write_bytes(gzip.compress(content, 6))
@@ -88,6 +91,21 @@ def _each_line(path: Path, work: Callable[[bytes], object]) -> None:
     with path.open("rb") as file:
         for line in file:
             work(line)
+
+
+def _blocks(path: Path) -> None:
+    decoder = Decoder()
+    with open_content(str(path)) as content:
+        for block in Lines(content).blocks():
+            decoder.decode_block(block.data)
+
+
+def _without_c(work: Callable[[], object]) -> None:
+    compiled, known.CompiledLines = known.CompiledLines, None  # type: ignore[misc, assignment]
+    try:
+        work()
+    finally:
+        known.CompiledLines = compiled  # type: ignore[misc]
 
 
 def _repeated(folder: Path, flows: int) -> None:

@@ -121,8 +121,9 @@ def test_other_values_are_left_to_the_decoders(odd: dict[str, Any]) -> None:
         assert read(decoder, line(**odd)) == slowly(line(**odd))
 
 
-def test_the_envelopes_time_may_differ_from_the_flows() -> None:
-    decoder, other = Decoder(), line()[: -len(TIME) - 2] + TIMES[1] + '"}'
+@pytest.mark.parametrize("end", [TIMES[1] + '"}', 'x"y' * 10 + '"}', TIME + '"]', TIME + "}}", TIME + '" '])
+def test_a_line_may_end_otherwise(end: str) -> None:
+    decoder, other = Decoder(), line()[: -len(TIME) - 2] + end
     for each in (line(), other, line(), other):
         assert read(decoder, each) == slowly(each)
 
@@ -136,6 +137,12 @@ DECEIVING = {
     "a second uuid": lambda text, *_: text.replace('"verdict"', f'"uuid":"{UUID}","verdict"'),
     "a second uuid, escaped": lambda text, *_: text.replace('"verdict"', f'"\\u0075uid":"{UUID}","verdict"'),
     "a second flow": lambda text, *_: text.replace(',"node_name":"node-1","time"', f',"flow":{{"uuid":"{UUID}"}},"time"'),
+    "a second flow without a uuid": lambda text, time, uuid, ports: line(time, uuid, ports, "SCTP").replace(
+        ',"node_name":"node-1","time"', ',"flow":{"verdict":"DROPPED","event_type":{"type":1},"node_name":"a"},"time"'
+    ),
+    "ports of an object that is not read": lambda text, time, uuid, ports: text.replace(
+        L4 % ports, f'"x":{{{L4 % ports}'
+    ).replace('"source":{', '"y":{}},"source":{', 1),
     "ports of another object": lambda text, time, uuid, ports: text.replace(
         L4 % ports, f'"l4":{{"UDP":{{"sourcePort":40001,"destinationPort":8080}}}},"x":{{{L4 % ports}'
     ).replace('"source":{', '"y":{}},"source":{', 1),
@@ -156,6 +163,9 @@ DECEIVING = {
         L4 % ports, f'{L4 % ports}"x":0}},"TCP":{{"source_port":40001,"destination_port":8080,'
     ),
     "a second port": lambda text, time, uuid, ports: text.replace(L4 % ports, f'{L4 % ports}"source_port":40001,'),
+    "a second destination port": lambda text, time, uuid, ports: text.replace(
+        L4 % ports, f'{L4 % ports}"destination_port":8080,'
+    ),
     "a label that looks like ports": lambda text, time, uuid, ports: text.replace(
         "k8s:app=web", '\\"l4\\":{\\"TCP\\":{\\"source_port\\":1,\\"destination_port\\":2'
     ),
@@ -254,6 +264,14 @@ def test_any_bytes_can_be_read(data: bytes) -> None:
         assert fast.read(each) == plain.read(each)
 
 
+@pytest.mark.parametrize("second", [b"\xff" * 19, b"\x00" * 19, b"2026-09-01T00:00:0\xff", b"2026-09-01T00:00:0:"])
+def test_a_time_of_any_bytes_is_none(second: bytes) -> None:
+    lines, whole = compiled(), line().encode()
+    assert lines.keep(whole, slow_decode(whole))  # type: ignore[arg-type]
+    other = whole.replace(TIME[:19].encode(), second)
+    assert lines.read(other) == ([None], [0, len(other)])
+
+
 # Bounds, and what it holds on to
 
 
@@ -269,6 +287,9 @@ def test_two_lines_that_differ_anywhere_are_two() -> None:
     for at in rest:
         other = f"{whole[:at]}{'x' if whole[at] != 'x' else 'y'}{whole[at + 1 :]}"
         assert not knows(lines, other), other
+    end = whole.rindex('"time":"')
+    for size in range(1, 28):
+        assert not knows(lines, whole[:end] + "\0" * size + whole[end:])
 
 
 def test_more_lines_than_there_is_room_for_are_found_or_not_and_never_mistaken() -> None:
@@ -278,12 +299,14 @@ def test_more_lines_than_there_is_room_for_are_found_or_not_and_never_mistaken()
     head, tail = line(pod="web-0").encode().split(b"web-0")
     for number in range(count):
         assert lines.keep(b"%bweb-%d%b" % (head, number, tail), flow._replace(source_ip=str(number)))
+        if number == 20_000:
+            assert sum(lines.read(b"%bweb-%d%b" % (head, each, tail))[1] == [] for each in range(number)) > 19_000
     found = 0
     for number in range(count):
         [again], _ = lines.read(b"%bweb-%d%b" % (head, number, tail))
         assert again is None or again.source_ip == str(number)
         found += again is not None
-    assert 30_000 < found <= 65_536
+    assert 60_000 < found <= 65_536
 
 
 def test_lines_that_come_again_are_not_forgotten_for_those_that_do_not() -> None:
