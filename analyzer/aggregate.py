@@ -35,6 +35,8 @@ MAX_SHAPES = 131_072
 """Record shapes remembered at a time; more only costs speed."""
 MAX_ENDS = 65_536
 """Pods and other ends remembered at a time, likewise."""
+MAX_SPOTS = 65_536
+"""Forms remembered at a time, likewise."""
 MAX_TEXT = 512
 """Longest HTTP path or DNS name kept as evidence; a longer one marks the evidence as incomplete."""
 
@@ -115,9 +117,13 @@ class Aggregator:
         # The loop holds on to the dictionaries it is at.
         for places in self._places.values():
             places.clear()
+        self._placed = 0
+        self._forget_spots()
+
+    def _forget_spots(self) -> None:
         for day in self._days.values():
             day.spots.clear()
-        self._placed = self._spots = 0
+        self._spots = 0
 
     def add(self, batch: Batch) -> None:
         """Add the records of a batch."""
@@ -201,11 +207,12 @@ class Aggregator:
         place = places.get(key) or self._place(places, key, flow)
         plain = detail is None and not (aggregated or place[0].rare or manner.rare)
         spot: _Spot = (form, pick == SOURCE_PORT, port, activity, manner, *place, weight, plain)
-        # Which way it runs must not depend on the packet's ports; a port that is none is never that of a packet.
+        # Which way it runs must not depend on the packet's ports. A port that is a tuple is equal to none, and so never found.
         if form.__class__ is KeptForm and told is is_reply:
-            if self._spots >= MAX_SHAPES:
-                self._forget()
-            self._spots += 1
+            if id(form) not in day.spots:
+                if self._spots >= MAX_SPOTS:
+                    self._forget_spots()
+                self._spots += 1
             day.spots[id(form)] = spot
         return spot
 

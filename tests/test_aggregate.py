@@ -125,6 +125,7 @@ def test_forgetting_changes_nothing(flows: list[Flow]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aggregation, "MAX_SHAPES", 2)
         patch.setattr(aggregation, "MAX_ENDS", 2)
+        patch.setattr(aggregation, "MAX_SPOTS", 2)
         patch.setattr(shapes, "MAX_MANNERS", 2)
         forgetful = aggregate(flows)
     assert forgetful == aggregate(flows)
@@ -140,6 +141,7 @@ def test_what_was_handed_out_adds_up(parts: list[list[Flow]], room: int, random:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(aggregation, "MAX_SHAPES", limit)
             patch.setattr(aggregation, "MAX_ENDS", limit)
+            patch.setattr(aggregation, "MAX_SPOTS", limit)
             aggregator, taken = Aggregator(), []
             for part in parts * 2:
                 aggregator.add_records(part)
@@ -159,6 +161,7 @@ def test_numbers_that_mean_nothing_do_not_fill_the_memory() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aggregation, "MAX_SHAPES", 50)
         patch.setattr(aggregation, "MAX_ENDS", 50)
+        patch.setattr(aggregation, "MAX_SPOTS", 50)
         patch.setattr(shapes, "MAX_MANNERS", 50)
         aggregator.add_records(kept(tcp(CART, REDIS, 80, sub_type=number)) for number in range(60))
         [day] = aggregator._days.values()
@@ -216,6 +219,15 @@ def test_a_form_that_is_kept_is_worked_out_once() -> None:
 def test_what_the_ports_tell_is_asked_of_each_flow_of_a_form(flows: list[Flow]) -> None:
     for order in (flows, flows[::-1]):
         assert aggregate(map(kept, order)) == aggregate(order)
+
+
+def test_ports_of_one_form_in_turn_do_not_fill_the_memory() -> None:
+    aggregator = Aggregator()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aggregation, "MAX_SPOTS", 3)
+        patch.setattr(Aggregator, "_forget_spots", lambda self: pytest.fail("forgotten"))
+        aggregator.add_records(kept(tcp(CART, REDIS, 80 + number % 2)) for number in range(20))
+    assert len(aggregator.table) == 2
 
 
 def test_forms_that_are_not_kept_are_not_remembered() -> None:

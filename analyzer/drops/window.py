@@ -57,7 +57,7 @@ class DropWindow:
         for record in records:
             if record.__class__ is not Flow:
                 continue
-            verdict, kind = record.verdict, record.kind
+            verdict, kind = record.form.verdict, record.form.kind
             if kind == EventKind.POLICY_VERDICT:
                 self.verdicts[verdict] += 1
             elif kind == EventKind.L7:

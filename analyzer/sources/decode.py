@@ -2,12 +2,13 @@
 
 Endpoints and TCP flags stay raw bytes and are looked up in bounded caches: the same pod repeats its bytes exactly. Most lines are
 not decoded at all, since they were met before but for their time, uuid and ports (`known`).
-What values mean is in `normal`; what lines mean is in `decode_slow`, which this one equals on every line.
+What values mean is in `normal`; what lines mean is in `decode_slow`, which this one equals on every line, but for lines that nobody
+writes: of names in two spellings in one line, it may see only one.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -25,10 +26,13 @@ from analyzer.model.l4 import Protocol
 from analyzer.sources import normal
 from analyzer.sources.base import Record
 from analyzer.sources.decode_slow import decode_endpoint, decode_flags, parse_time, slow_decode
-from analyzer.sources.forms import LONGEST, Forms
+from analyzer.sources.forms import Forms
 from analyzer.sources.known import KnownLines, compiled_lines
 
 __all__ = ["Decoder"]
+
+MAX_NAMES = 16
+"""Names and policies in a line that is known from then on: their memory adds up."""
 
 _NONE = msgspec.Raw()
 
@@ -184,16 +188,22 @@ class Decoder:
         lines = [data[start:end] for start, end in zip(places[::2], places[1::2], strict=True)]
         found = self._decode_lines(data if len(lines) == len(records) else b"\n".join([*lines, b""]))
         if found is None:
-            return None
+            if not all(line.startswith(b"{") for line in lines):
+                return None
+            found = list(map(self.decode, lines))
         fresh = map(self._met, lines, found)
         return [record or next(fresh) for record in records]
 
     def _met(self, line: bytes, record: Record) -> Record:
         """The record of a line that was not known, and is from now on. Lines of layer 7 differ in too much to be met again."""
-        if record.__class__ is not Flow or record.kind == EventKind.L7 or len(line) > LONGEST:
+        if record.__class__ is not Flow or record.form.kind == EventKind.L7:
             return record
         form = record.form
-        flow: Flow = record if form.__class__ is KeptForm else _new(Flow, (*record[:-1], _new(KeptForm, form)))
+        flow: Flow = record
+        if form.__class__ is not KeptForm:
+            if form.detail is not None and sum(map(len, filter(_is_tuple, form.detail))) > MAX_NAMES:
+                return record
+            flow = _new(Flow, (*record[:-1], _new(KeptForm, form)))
         return flow if self._known and self._known.keep(line, flow) else record
 
     def _decode_lines(self, data: bytes) -> list[Record] | None:
@@ -297,6 +307,10 @@ _PLAIN = (1, False)
 _new: Any = tuple.__new__
 _bytes: Any = b"".join
 """Of a `msgspec.Raw` in a tuple: its bytes, in half the time that `bytes` takes."""
+
+
+def _is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
+    return value.__class__ is tuple
 
 
 def _check_ports(ports: _Ports, data: bytes, start: int, end: int) -> None:

@@ -63,7 +63,7 @@ def _unwrapped(line: bytes) -> dict[str, Any]:
         body = json.loads(unwrap(line)[0].decode())  # of bytes, json.loads would take UTF-16 too
         if not isinstance(body, dict):
             break
-        if not isinstance(body.get("log"), str):
+        if "flow" in body or not isinstance(body.get("log"), str):
             return body
         line = body["log"].strip().encode()
     raise ValueError("no object of Hubble")

@@ -26,7 +26,7 @@ class Forms:
 
     def of(self, values: tuple[Any, ...], size: int) -> Form:
         """The form of these values, in the order of its fields, read from a record of so many bytes. A form with a weight or a
-        detail is not kept: there are too many of them."""
+        detail is not kept here: there are too many of them to be met again, unless a whole line is."""
         if values[12:] != _PLAIN or size > LONGEST:
             plain: Form = _new(Form, values)
             return plain

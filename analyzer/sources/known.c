@@ -9,6 +9,7 @@
 
 #define SLOTS 65536 /* kept lines; a power of two */
 #define WAYS 4      /* places where a line may be kept */
+#define LONGEST 4096 /* bytes of a line that may be kept: what its flow takes of the memory is bounded with it */
 #define SECONDS 64  /* whole seconds remembered */
 #define SECOND 19   /* characters of a time up to the second */
 #define LONGEST_UUID 64
@@ -110,7 +111,7 @@ static bool
 cut_line(const char *line, const char *end, Cut *cut)
 {
     const char *at = line, *tail;
-    if (!starts(at, end, LITERAL("{\"flow\":{\"time\":\"")))
+    if (end - line > LONGEST || !starts(at, end, LITERAL("{\"flow\":{\"time\":\"")))
         return false;
     at += sizeof("{\"flow\":{\"time\":\"") - 1;
     cut->time.data = at;
@@ -148,7 +149,7 @@ cut_line(const char *line, const char *end, Cut *cut)
 
 /* A universal hash: the bytes, 7 at a time, are the coefficients of a polynomial over the prime 2^61 - 1, whose value at a secret
  * point is the hash. Two different texts of n words have one value at no more than n points, so that two such hashes of a line are
- * alike by chance one time in 2^105 (for 2 KiB), whatever whoever wrote the lines intended. */
+ * alike by chance one time in 2^103 (in 2^105 for 2 KiB), whatever whoever wrote the lines intended. */
 #define PRIME ((1ULL << 61) - 1)
 #define WORD 7
 #define STEP (4 * WORD)
@@ -223,7 +224,7 @@ static Hash
 hash_of(const Point points[2], const Cut *cut)
 {
     /* The sizes come first, so that no two pairs of stretches are one text. */
-    const uint64_t sizes[4] = {1, (uint64_t)cut->has_ports, (uint64_t)cut->before.size, (uint64_t)cut->after.size};
+    const uint64_t sizes[4] = {1, (uint64_t)cut->before.size, (uint64_t)cut->after.size, 0};
     Hash hash = {0, 0};
     mix(points, &hash, sizes);
     add(points, &hash, cut->before);
@@ -252,16 +253,34 @@ typedef struct {
     Point points[2];
     Second seconds[SECONDS];
     Slot *slots;
+    uint32_t *seen; /* marks of lines for which there was no room when they came first */
 } Known;
 
-/* The places of a line. Hashes of lines that are numbered are spaced evenly, so they are scattered first. */
-static Slot *
-bucket(Known *self, Hash hash)
+/* Hashes of lines that are numbered are spaced evenly, so they are scattered before places are found by them. */
+static uint64_t
+scattered(Hash hash)
 {
     uint64_t mixed = hash.first ^ (hash.second << 3);
     mixed = (mixed ^ (mixed >> 33)) * 0xff51afd7ed558ccdULL;
     mixed = (mixed ^ (mixed >> 33)) * 0xc4ceb9fe1a85ec53ULL;
-    return self->slots + ((mixed >> 32) % (SLOTS / WAYS)) * WAYS;
+    return mixed ^ (mixed >> 33);
+}
+
+static Slot *
+bucket(Known *self, Hash hash)
+{
+    return self->slots + (scattered(hash) % (SLOTS / WAYS)) * WAYS;
+}
+
+/* Whether a line was noted before; it is from now on. Few come again of those that come when there is no room any more. */
+static bool
+noted(Known *self, Hash hash)
+{
+    uint64_t mixed = scattered(hash);
+    uint32_t *mark = &self->seen[(mixed >> 16) % SLOTS];
+    bool before = *mark == (uint32_t)(mixed >> 32);
+    *mark = (uint32_t)(mixed >> 32);
+    return before;
 }
 
 static bool
@@ -322,7 +341,7 @@ time_of(Known *self, Span time)
         memcpy(known->text, time.data, SECOND);
         known->valid = true;
     }
-    /* The last second there is has no end. */
+    /* The last second there is has no end; it and the one before are left to the decoders. */
     if (known->nanoseconds < 0 || known->nanoseconds > INT64_MAX - 2 * NANO)
         return -1;
     if (time.data[SECOND] == '.') {
@@ -339,6 +358,9 @@ flow_of(Known *self, const Cut *cut, int64_t time, const Slot *slot)
     PyObject *flow = self->flow->tp_alloc(self->flow, FIELDS);
     if (flow == NULL)
         return NULL;
+#if PY_VERSION_HEX >= 0x030E0000
+    ((PyTupleObject *)flow)->ob_hash = -1; /* not worked out yet */
+#endif
     PyTuple_SET_ITEM(flow, 0, PyLong_FromLongLong(time));
     PyTuple_SET_ITEM(flow, 1, PyUnicode_DecodeASCII(cut->uuid.data, cut->uuid.size, NULL));
     PyTuple_SET_ITEM(flow, 2, Py_NewRef(slot->source_ip));
@@ -361,15 +383,14 @@ read_line(Known *self, const char *line, const char *end)
     Cut cut;
     if (!cut_line(line, end, &cut))
         Py_RETURN_NONE;
-    Slot *slot = lookup(self, hash_of(self->points, &cut));
-    if (slot == NULL)
-        Py_RETURN_NONE;
-    slot->hit = true;
+    /* The time first: telling it may run Python, which may change the slots. */
     int64_t time = time_of(self, cut.time);
     if (time == -2)
         return NULL;
-    if (time == -1)
+    Slot *slot = time == -1 ? NULL : lookup(self, hash_of(self->points, &cut));
+    if (slot == NULL)
         Py_RETURN_NONE;
+    slot->hit = true;
     return flow_of(self, &cut, time, slot);
 }
 
@@ -440,9 +461,11 @@ is_said(Known *self, const Cut *cut, PyObject *flow)
         return -1;
     long long told = PyLong_AsLongLong(PyTuple_GET_ITEM(flow, 0));
     long source = PyLong_AsLong(PyTuple_GET_ITEM(flow, 4)), destination = PyLong_AsLong(PyTuple_GET_ITEM(flow, 5));
+    if (PyErr_Occurred())
+        return -1;
     Py_ssize_t size;
     const char *uuid = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(flow, 1), &size);
-    if (uuid == NULL || PyErr_Occurred())
+    if (uuid == NULL)
         return -1;
     return time == told && size == cut->uuid.size && memcmp(uuid, cut->uuid.data, (size_t)size) == 0 &&
            (!cut->has_ports || (source == cut->source_port && destination == cut->destination_port));
@@ -459,7 +482,7 @@ known_keep(PyObject *object, PyObject *args)
         return NULL;
     if (PyTuple_GET_SIZE(flow) != FIELDS)
         return PyErr_Format(PyExc_TypeError, "a flow has %d fields", FIELDS), NULL;
-    if (!cut_line(line.data, line.data + line.size, &cut) || !is_proper(line, &cut))
+    if (!cut_line(line.data, line.data + line.size, &cut))
         Py_RETURN_FALSE;
     int said = is_said(self, &cut, flow);
     if (said < 0)
@@ -468,8 +491,13 @@ known_keep(PyObject *object, PyObject *args)
         Py_RETURN_FALSE;
     Hash hash = hash_of(self->points, &cut);
     Slot *slot = lookup(self, hash);
-    if (slot == NULL)
+    if (slot == NULL) {
         slot = vacant(self, hash);
+        if (slot->form != NULL && !noted(self, hash))
+            Py_RETURN_FALSE;
+    }
+    if (!is_proper(line, &cut))
+        Py_RETURN_FALSE;
     empty(slot);
     slot->hash = hash;
     slot->hit = false;
@@ -478,6 +506,11 @@ known_keep(PyObject *object, PyObject *args)
     slot->source_ip = Py_NewRef(PyTuple_GET_ITEM(flow, 2));
     slot->destination_ip = Py_NewRef(PyTuple_GET_ITEM(flow, 3));
     slot->form = Py_NewRef(PyTuple_GET_ITEM(flow, 6));
+    /* Lines are many, and addresses few. */
+    if (PyUnicode_CheckExact(slot->source_ip) && PyUnicode_CheckExact(slot->destination_ip)) {
+        PyUnicode_InternInPlace(&slot->source_ip);
+        PyUnicode_InternInPlace(&slot->destination_ip);
+    }
     Py_RETURN_TRUE;
 }
 
@@ -503,7 +536,8 @@ known_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
         self->points[n] = point(number);
     }
     self->slots = PyMem_RawCalloc(SLOTS, sizeof(Slot));
-    if (self->slots == NULL) {
+    self->seen = PyMem_RawCalloc(SLOTS, sizeof(*self->seen));
+    if (self->slots == NULL || self->seen == NULL) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
@@ -518,6 +552,7 @@ known_dealloc(PyObject *object)
     for (Py_ssize_t n = 0; self->slots != NULL && n < SLOTS; n++)
         empty(&self->slots[n]);
     PyMem_RawFree(self->slots);
+    PyMem_RawFree(self->seen);
     Py_XDECREF(self->flow);
     Py_XDECREF(self->parse);
     type->tp_free(object);

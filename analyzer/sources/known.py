@@ -7,14 +7,15 @@ An exporter's line is cut where it differs from all others of its kind::
 What is left is remembered with the flow that the decoder made of the whole. A line whose rest is the same is that flow, with its
 own time, uuid and ports. For this to hold of *every* such line, `keep` takes only lines in which nothing else can be meant:
 
-- The line is JSON, or it would have no flow, and what was cut out is exactly what stood between the quotes of two or three strings,
-  and in two numbers. So another line that is cut alike is the same JSON but for these values.
+- The line is JSON, or it would have no flow, and what was cut out is exactly what stood between the quotes of three strings, and in
+  two numbers. So another line that is cut alike is the same JSON but for these values.
 - There is no backslash, so every name is written as it is; and the names ``time`` (twice: of the flow and its envelope), ``uuid``,
   ``source_port`` and ``destination_port`` stand there once, and neither ``sourcePort``, ``destinationPort`` nor ICMP, whose type
   and code a flow has for ports. So no second value wins.
 - The flow has the very time, uuid and ports that were cut out.
 
-Beside its JSON, the decoder looks for some names in the bytes of a line; none of them can be in what is cut out.
+Beside its JSON, the decoder looks for other spellings of some names in the bytes of a line. If a uuid happens to look like one, it
+takes longer and comes to the same.
 
 The work is done in C (`known.c`), since looking a line up in Python takes as long as decoding it. Where that was not built, every
 line is decoded.
@@ -26,7 +27,6 @@ import os
 from typing import Protocol
 
 from analyzer.model.flow import Flow
-from analyzer.sources import normal
 from analyzer.sources.decode_slow import parse_time
 
 try:
@@ -56,9 +56,8 @@ def compiled_lines() -> KnownLines | None:
 
 
 def second(text: str) -> int:
-    """Nanoseconds since the epoch of a time up to its second, or -1 if there is no such time, or it is the last there is."""
+    """Nanoseconds since the epoch of a time up to its second, or -1 if there is no such time."""
     try:
-        time = parse_time(f"{text}Z")
+        return parse_time(f"{text}Z")
     except ValueError:
         return -1
-    return time if time < normal.MAX_TIME - 2_000_000_000 else -1

@@ -38,7 +38,7 @@ class _Entry(NamedTuple):
 
 def _cut(line: bytes) -> _Cut | None:
     found = _START.match(line)
-    if found is None:
+    if found is None or len(line) > 4096:
         return None
     time, second, fraction, uuid = found.groups()
     end = b'"time":"%b"}' % time
@@ -97,7 +97,8 @@ class PlainLines:
     @staticmethod
     def _time(cut: _Cut) -> int:
         whole = second(cut.second.decode())
-        return whole if whole < 0 else whole + int(cut.fraction.ljust(9, b"0"))
+        told = 0 <= whole <= normal.MAX_TIME - 2_000_000_000
+        return whole + int(cut.fraction.ljust(9, b"0")) if told else -1
 
 
 def _is_proper(line: bytes, cut: _Cut) -> bool:
