@@ -35,7 +35,7 @@ MAX_SHAPES = 131_072
 """Record shapes remembered at a time; more only costs speed."""
 MAX_ENDS = 65_536
 """Pods and other ends remembered at a time, likewise."""
-MAX_SPOTS = 65_536
+MAX_SPOTS = 131_072
 """Forms remembered at a time, likewise."""
 MAX_TEXT = 512
 """Longest HTTP path or DNS name kept as evidence; a longer one marks the evidence as incomplete."""

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SLOTS 65536 /* kept lines; a power of two */
+#define SLOTS 131072 /* kept lines; a power of two */
 #define WAYS 4      /* places where a line may be kept */
 #define LONGEST 4096 /* bytes of a line that may be kept: what its flow takes of the memory is bounded with it */
 #define SECONDS 64  /* whole seconds remembered */
