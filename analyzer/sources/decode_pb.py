@@ -18,6 +18,7 @@ from analyzer.model.flow import (
     DnsRecord,
     Flow,
     FlowEndpoint,
+    Form,
     HttpRecord,
     LostEvents,
     NodeStatus,
@@ -28,7 +29,6 @@ from analyzer.model.flow import (
 from analyzer.model.l4 import Protocol
 from analyzer.sources import normal
 from analyzer.sources.base import Record
-from analyzer.sources.forms import Forms
 from analyzer.sources.pb.analyzer import hot_pb2
 from analyzer.sources.pb.flow import flow_pb2
 from analyzer.sources.pb.relay import relay_pb2
@@ -52,14 +52,13 @@ class _OutOfRangeError(ValueError):
 class Decoder:
     """Decodes messages of one stream or of many; its caches are bounded. Not to be shared between threads."""
 
-    __slots__ = ("_booleans", "_endpoints", "_event_types", "_flags", "_forms")
+    __slots__ = ("_booleans", "_endpoints", "_event_types", "_flags")
 
     def __init__(self) -> None:
         self._endpoints = normal.Interned(_endpoint)
         self._event_types = normal.Interned(_event_type)
         self._flags = normal.Interned(_tcp_flags)
         self._booleans = normal.Interned(_boolean)
-        self._forms = Forms()
         self._endpoints[b""] = EMPTY_ENDPOINT
 
     def decode(self, data: bytes) -> Record:
@@ -108,7 +107,8 @@ class Decoder:
             aggregated,
             detail,
         )
-        form = self._forms.of(values, len(data))
+        # A stream of many nodes has more forms than could be kept.
+        form = tuple.__new__(Form, values)
         time = _time(flow.time) or (0 if flow.HasField("time") else _time(message.time))
         return tuple.__new__(Flow, (time, flow.uuid, ip.source, ip.destination, source_port, destination_port, form))
 
