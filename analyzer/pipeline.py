@@ -8,14 +8,12 @@ policies = recommend(edges).documents()
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from analyzer.aggregate import Aggregator
 from analyzer.errors import StoreUnavailable
-from analyzer.graph import service_graph
 from analyzer.model.edge import Coverage, EdgeTable
-from analyzer.recommend import recommend
-from analyzer.scale import Processes, expanded
 from analyzer.settle import settle
 from analyzer.sources.base import FlowSource, History, Position, nothing_read_before
 from analyzer.sources.filters import Selection
@@ -23,6 +21,9 @@ from analyzer.sources.jsonpb import FileSource
 from analyzer.sources.several import batches
 
 if TYPE_CHECKING:
+    from analyzer.graph import service_graph
+    from analyzer.recommend import recommend
+    from analyzer.scale import Processes
     from analyzer.store import Store
 
 __all__ = [
@@ -37,6 +38,16 @@ __all__ = [
     "service_graph",
     "settle",
 ]
+
+_LATER = {"recommend": "analyzer.recommend", "service_graph": "analyzer.graph"}
+"""What is imported when it is asked for: reading needs none of it, and policies alone take longer to import than all the rest."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
+
 
 OnBatch = Callable[[Coverage, EdgeTable], None]
 """Called after every batch, empty ones included, with what was read so far, and the edges since they were handed over last."""
@@ -70,6 +81,8 @@ def read_files(
     paths: Iterable[str], processes: Processes, keep: Selection | None = None, on_batch: OnBatch = _silently
 ) -> EdgeTable:
     """As `read`, each file by a process of its own. Raises SourceError."""
+    from analyzer.scale import expanded
+
     table, known = EdgeTable(), dict[str, list[Position]]()
     for part in processes.read(expanded(paths), keep):
         if any(position in known.get(position.stream, ()) for position in part.positions):
