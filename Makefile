@@ -36,18 +36,18 @@ protos: $(VENV)/dev.stamp ## Regenerate analyzer/sources/pb from protos/
 	$(BIN)/python protos/generate.py
 
 clean: ## Remove the virtual environment, caches and the demo's output
-	rm -rf $(VENV) build analyzer/sources/*.so hubble-demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build analyzer/*.so analyzer/sources/*.so hubble-demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/base.stamp: pyproject.toml analyzer/sources/known.c | $(BIN)/python
+$(VENV)/base.stamp: pyproject.toml analyzer/spots.c analyzer/sources/known.c | $(BIN)/python
 	@echo 'Installing into $(VENV) (once)...'
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/dev.stamp: pyproject.toml analyzer/sources/known.c | $(BIN)/python
+$(VENV)/dev.stamp: pyproject.toml analyzer/spots.c analyzer/sources/known.c | $(BIN)/python
 	@echo 'Installing into $(VENV) (once)...'
 	$(PIP) -e '.[dev,kube,postgres,notebooks,parquet]'
 	@touch $@ $(VENV)/base.stamp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from analyzer.connection import is_service_address, observing_cluster, way
@@ -23,6 +24,7 @@ from analyzer.model.flow import (
 )
 from analyzer.model.l4 import L4
 from analyzer.shapes import DESTINATION_PORT, SOURCE_PORT, Line, Manner, Shape, ShapeKey, Shapes
+from analyzer.spots import Spots, new_spots, rest_of
 
 if TYPE_CHECKING:
     from analyzer.sources.base import Batch, Record
@@ -37,6 +39,8 @@ MAX_ENDS = 65_536
 """Pods and other ends remembered at a time, likewise."""
 MAX_SPOTS = 131_072
 """Forms remembered at a time, likewise."""
+SETTLED = 1.0
+"""Seconds after which what was counted at spots is added up."""
 MAX_TEXT = 512
 """Longest HTTP path or DNS name kept as evidence; a longer one marks the evidence as incomplete."""
 
@@ -65,10 +69,11 @@ _Place = tuple[Shape, EdgeStats | None, Activity | None, _Outside | None]
 """Where packets of a shape go in the table: edge and cell, or a place that depends on the packet, or (all None) nowhere."""
 
 _Spot = tuple[
-    Form, bool, object, Activity, Manner, Shape, EdgeStats | None, Activity | None, _Outside | None, int, bool
+    Form, bool, object, Activity, EdgeStats | None, Activity | None, int, int, bool, _Outside | None, Manner, Shape
 ]
-"""Where flows of a form count: the form, whether the source's port is the server's, that port, the node's activity, what the
-numbers of the packet come to, the place of its shape, the weight, and whether there is no further evidence to look at."""
+"""Where flows of a form count: the form, whether the source's port is the server's, that port; the node's activity, edge and cell;
+the weight, whether it proves an answer, whether counting there is all that is to be done (`spots` reads so far), or else where
+outside ends are looked up; what the numbers of the packet come to, and its shape."""
 
 
 class _Day:
@@ -79,7 +84,7 @@ class _Day:
     def __init__(self, number: int) -> None:
         self.number = number
         self.nodes: dict[str, tuple[Activity, dict[ShapeKey, _Place]]] = {}
-        self.spots: dict[int, _Spot] = {}
+        self.spots: Spots[_Spot] = new_spots()
 
 
 _NO_DAY = _Day(0)
@@ -93,7 +98,8 @@ class Aggregator:
     """
 
     def __init__(self) -> None:
-        self.table = EdgeTable()
+        self._table = EdgeTable()
+        self._due = 0.0
         self._shapes = Shapes()
         self._tokens: dict[int, int] = {}
         self._stats: dict[Line, EdgeStats] = {}
@@ -101,9 +107,20 @@ class Aggregator:
         self._days: dict[int, _Day] = {}
         self._placed = self._spots = 0
 
+    @property
+    def table(self) -> EdgeTable:
+        """What was collected so far."""
+        self._settle()
+        return self._table
+
+    @property
+    def latest(self) -> EdgeTable:
+        """The same table for those who look at it all the time: how often and when may be told as of a second ago."""
+        return self._table
+
     def take(self) -> EdgeTable:
         """Hand out what was collected so far, and go on with an empty table."""
-        table, self.table = self.table, EdgeTable()
+        table, self._table = self.table, EdgeTable()
         for each in (self._tokens, self._stats, self._places, self._days):
             each.clear()
         self._placed = self._spots = 0
@@ -120,22 +137,40 @@ class Aggregator:
         self._placed = 0
         self._forget_spots()
 
+    def _settle(self) -> None:
+        """Add up what was counted at spots since the last time. Who interrupts this has no use for the table any more."""
+        self._due = monotonic() + SETTLED
+        for day in self._days.values():
+            for spot, flows, first, last, hours in day.spots.take():
+                _, _, _, node, stats, cell, weight, answered, _, _, _, _ = spot
+                assert stats is not None
+                assert cell is not None
+                node.merge(Activity(flows, hours, first, last))
+                cell.merge(Activity(flows * weight, hours, first, last))
+                if answered:
+                    stats.answered += flows * weight
+
     def _forget_spots(self) -> None:
+        self._settle()
         for day in self._days.values():
             day.spots.clear()
         self._spots = 0
 
     def add(self, batch: Batch) -> None:
         """Add the records of a batch."""
-        self.table.coverage.skipped.update(batch.skipped)
+        self._table.coverage.skipped.update(batch.skipped)
         self.add_records(batch.records)
+        if monotonic() >= self._due:
+            self._settle()
 
     def add_records(self, records: Iterable[Record]) -> None:  # noqa: C901, PLR0915 - a call per step costs a third of the speed
-        """Add records one by one. This loop is the hot path: everything that records have in common was worked out before."""
+        """Add records one by one. This loop is the hot path: everything that records have in common was worked out before.
+        Where there is C, flows that are counted at their spots do not get here."""
         edge_records = since = until = bit = 0
         day = _NO_DAY
         spots = day.spots
-        for flow in records:
+        counted = rest_of(records)
+        for flow in records if counted is None else counted:
             if flow.__class__ is not Flow:
                 self._other(flow)
                 continue
@@ -145,10 +180,12 @@ class Aggregator:
                 since, until, bit = hour * HOUR, hour * HOUR + HOUR, 1 << hour % 24
                 day = self._day(hour // 24)
                 spots = day.spots
+                if counted is not None:
+                    counted.at(spots, since, until, bit)
             spot = spots.get(id(form))
             if spot is None or (source_port if spot[1] else destination_port) != spot[2]:
                 spot = self._spot(day, flow)
-            _, _, _, node, manner, shape, stats, cell, outside, weight, plain = spot
+            _, _, _, node, stats, cell, weight, answered, plain, outside, manner, shape = spot
             if time > node.last:
                 node.last = time
             elif time < node.first:
@@ -167,13 +204,13 @@ class Aggregator:
                 cell.first = time
             cell.weight += weight
             cell.hours |= bit
-            if manner.answered:
+            if answered:
                 stats.answered += weight
             if uuid and uuid < stats.samples.ceiling:
                 stats.samples.add(uuid)
             if not plain:
                 self._evidence(shape, manner, stats, flow)
-        self.table.coverage.edge_records += edge_records
+        self._table.coverage.edge_records += edge_records + (0 if counted is None else counted.counted)
 
     def _day(self, number: int) -> _Day:
         found = self._days.get(number)
@@ -204,12 +241,15 @@ class Aggregator:
         else:
             port = bool(source_port or destination_port)
         key = (source_token, destination_token, manner.kin, port)
-        place = places.get(key) or self._place(places, key, flow)
-        plain = detail is None and not (aggregated or place[0].rare or manner.rare)
-        spot: _Spot = (form, pick == SOURCE_PORT, port, activity, manner, *place, weight, plain)
+        shape, stats, cell, outside = places.get(key) or self._place(places, key, flow)
+        plain = cell is not None and detail is None and not (aggregated or shape.rare or manner.rare)
+        by_source = pick == SOURCE_PORT
+        spot: _Spot = (
+            form, by_source, port, activity, stats, cell, weight, manner.answered, plain, outside, manner, shape
+        )  # fmt: skip
         # Which way it runs must not depend on the packet's ports. A port that is a tuple is equal to none, and so never found.
         if form.__class__ is KeptForm and told is is_reply:
-            if id(form) not in day.spots:
+            if day.spots.get(id(form)) is None:
                 if self._spots >= MAX_SPOTS:
                     self._forget_spots()
                 self._spots += 1
@@ -219,7 +259,7 @@ class Aggregator:
     def _node(self, day: _Day, flow: Flow) -> tuple[Activity, dict[ShapeKey, _Place]]:
         """The activity of the flow's node on a day, met for the first time, and the places of its cluster on that day."""
         node = flow.form.node
-        cell = self.table.coverage.node(node, day.number)
+        cell = self._table.coverage.node(node, day.number)
         if not cell.hours:
             cell.first = cell.last = flow.time
         found = day.nodes[node] = (cell, self._places.setdefault((observing_cluster(node), day.number), {}))
@@ -231,9 +271,9 @@ class Aggregator:
             self._forget()
         end = self._shapes.end(reported)
         if end.workloads is not None:
-            self.table.add_workloads(end.endpoint, end.workloads)
+            self._table.add_workloads(end.endpoint, end.workloads)
         if end.pod:
-            self.table.pods.add(end.pod)
+            self._table.pods.add(end.pod)
         self._tokens[id(reported)] = end.token
         return end.token
 
@@ -252,20 +292,20 @@ class Aggregator:
         else:
             stats = self._stats.get(shape.line)
             if stats is None:
-                stats = self._stats[shape.line] = self.table.stats(shape.line.key)
+                stats = self._stats[shape.line] = self._table.stats(shape.line.key)
             place = (shape, stats, _cell(stats, shape, day, flow.time), None)
         places[key] = place
         return place
 
     def _skip(self, skip: Skip, flow: Flow) -> None:
-        self.table.coverage.skipped[skip] += 1
+        self._table.coverage.skipped[skip] += 1
         if skip is Skip.SERVICE_ADDRESS and flow.detail and flow.protocol is not None:
             l4 = L4(flow.protocol, flow.destination_port)
             where = (observing_cluster(flow.node), flow.destination_ip, str(l4), flow.detail.destination_service)
-            self.table.service_addresses.add(where, flow.weight)
+            self._table.service_addresses.add(where, flow.weight)
 
     def _other(self, record: Record) -> None:
-        coverage = self.table.coverage
+        coverage = self._table.coverage
         if isinstance(record, LostEvents):
             coverage.lost[record.node, record.source] += record.lost
             coverage.skipped[Skip.LOST_EVENTS] += 1
@@ -298,7 +338,7 @@ class Aggregator:
         another shape, and a record may belong to another crowd (a masked address): the cells known so far count only as
         long as crowd and level stay."""
         key = _with_address(shape.line.key, known_address(address))
-        stats, group = self.table.stats(key), self.table.crowd(key)
+        stats, group = self._table.stats(key), self._table.crowd(key)
         if group is not crowd.group or group.level != crowd.level:
             crowd.group, crowd.level = group, group.level
             crowd.cells.clear()
@@ -370,7 +410,7 @@ class Aggregator:
             stats.queries.add(dns.query, flow.weight)
         cluster = observing_cluster(flow.node)
         for address in dns.ips[:64]:
-            self.table.answers.add((cluster, address[:64], dns.query), flow.weight)
+            self._table.answers.add((cluster, address[:64], dns.query), flow.weight)
 
 
 def _cell(stats: EdgeStats, shape: Shape, day: int, time: int) -> Activity:

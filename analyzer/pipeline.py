@@ -50,7 +50,8 @@ def __getattr__(name: str) -> Any:
 
 
 OnBatch = Callable[[Coverage, EdgeTable], None]
-"""Called after every batch, empty ones included, with what was read so far, and the edges since they were handed over last."""
+"""Called after every batch, empty ones included, with what was read so far, and the edges since they were handed over last:
+which ones is exact, how often and when they were seen may be as of a second ago."""
 
 OnTrouble = Callable[[StoreUnavailable], None]
 """Told that the database failed, and that what was read is kept and will be handed over again."""
@@ -73,7 +74,7 @@ def read(
     aggregator = Aggregator()
     for batch in batches(sources, keep, history):
         aggregator.add(batch)
-        on_batch(aggregator.table.coverage, aggregator.table)
+        on_batch(aggregator.latest.coverage, aggregator.latest)
     return aggregator.table
 
 
@@ -118,9 +119,15 @@ def collect(
     done, aggregator, ledger, whole, ours = Coverage(), Aggregator(), Ledger(store), True, False
 
     def flush() -> None:
+        nonlocal whole
         ledger.settle()
-        done.merge(aggregator.table.coverage)
-        ledger.write(aggregator.take())
+        # Until the ledger has the table, an interruption finds neither of them whole.
+        whole = False
+        table = aggregator.take()
+        done.merge(table.coverage)
+        ledger.hold(table)
+        whole = True
+        ledger.write()
 
     try:
         for batch in batches(sources, keep, store.history):
@@ -128,8 +135,8 @@ def collect(
             aggregator.add(batch)
             ledger.note(batch)
             whole = True
-            on_batch(_sum(done, aggregator.table.coverage), aggregator.table)
-            many = len(aggregator.table) >= MAX_EDGES
+            on_batch(_sum(done, aggregator.latest.coverage), aggregator.latest)
+            many = len(aggregator.latest) >= MAX_EDGES
             if due() or many:
                 try:
                     flush()

@@ -39,14 +39,17 @@ class Ledger:
             self._store.append(table, positions, batch_id=name)
             self._unsure = None
 
-    def write(self, table: EdgeTable) -> None:
-        """Hand over what was read since the last time. Raises StoreError."""
+    def hold(self, table: EdgeTable) -> None:
+        """Take over what was read since the last time, to be handed over next."""
         positions = [*self._positions, *(position for mark in self._marks for position in mark())]
         self._positions, self._marks = [], {}
         table.coverage.skipped.pop(Skip.DUPLICATE, None)
         # A table without positions, of lost events alone, is told apart by a name of its own.
         name = None if positions or table == EdgeTable() else uuid4().hex
         self._unsure = (table, positions, name)
+
+    def write(self) -> None:
+        """Hand over what is held. Raises StoreError."""
         self.settle()
         # Nothing is lost if there is no room for it now.
         with suppress(StoreUnavailable):
