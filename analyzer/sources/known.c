@@ -147,98 +147,69 @@ cut_line(const char *line, const char *end, Cut *cut)
 
 /* -- Telling lines apart ------------------------------------------------------------------------------------------------------- */
 
-/* A universal hash: the bytes, 7 at a time, are the coefficients of a polynomial over the prime 2^61 - 1, whose value at a secret
- * point is the hash. Two different texts of n words have one value at no more than n points, so that two such hashes of a line are
- * alike by chance one time in 2^103 (in 2^105 for 2 KiB), whatever whoever wrote the lines intended. */
-#define PRIME ((1ULL << 61) - 1)
-#define WORD 7
-#define STEP (4 * WORD)
+/* NH, the universal hash of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway 1999): two different texts of one size have the same value
+ * one time in 2^64, for a secret key, and the same two values, of keys shifted by two words (Toeplitz), one time in 2^128, whatever
+ * whoever wrote the lines intended. */
+#define BLOCK 16 /* bytes that a step takes */
+#define KEY ((LONGEST / BLOCK + 3) * BLOCK / 8) /* words: two stretches that end within a block, and the second key's shift */
+
+typedef unsigned __int128 Wide;
 
 typedef struct {
-    uint64_t powers[4]; /* of the secret point: 1 to 4 */
-} Point;
-
-typedef struct {
-    uint64_t first, second;
+    Wide first, second;
+    uint16_t before, after; /* sizes */
 } Hash;
 
-static uint64_t
-reduced(unsigned __int128 value)
+static const uint64_t *
+add_block(const uint64_t *key, Hash *hash, const char *block)
 {
-    uint64_t sum = ((uint64_t)value & PRIME) + (uint64_t)(value >> 61);
-    sum = (sum & PRIME) + (sum >> 61);
-    return sum >= PRIME ? sum - PRIME : sum;
+    uint64_t words[2];
+    memcpy(words, block, BLOCK);
+    hash->first += (Wide)(words[0] + key[0]) * (words[1] + key[1]);
+    hash->second += (Wide)(words[0] + key[2]) * (words[1] + key[3]);
+    return key + 2;
 }
 
-static Point
-point(uint64_t secret)
-{
-    Point made;
-    made.powers[0] = secret % (PRIME - 2) + 2;
-    for (int n = 1; n < 4; n++)
-        made.powers[n] = reduced((unsigned __int128)made.powers[n - 1] * made.powers[0]);
-    return made;
-}
-
-/* Seven bytes as a number; eight can be read. */
-static uint64_t
-word(const char *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof(value));
-    return PY_BIG_ENDIAN ? value >> 8 : value & ((1ULL << 56) - 1);
-}
-
-static uint64_t
-advanced(const Point *p, uint64_t hash, const uint64_t words[4])
-{
-    return reduced((unsigned __int128)hash * p->powers[3] + (unsigned __int128)words[0] * p->powers[2] +
-                   (unsigned __int128)words[1] * p->powers[1] + (unsigned __int128)words[2] * p->powers[0] + words[3]);
-}
-
-static void
-mix(const Point points[2], Hash *hash, const uint64_t words[4])
-{
-    hash->first = advanced(&points[0], hash->first, words);
-    hash->second = advanced(&points[1], hash->second, words);
-}
-
-static void
-add(const Point points[2], Hash *hash, Span span)
+static const uint64_t *
+add(const uint64_t *key, Hash *hash, Span span)
 {
     const char *at = span.data, *end = span.data + span.size;
-    uint64_t words[4];
-    for (; end - at > STEP; at += STEP) {
-        for (int n = 0; n < 4; n++)
-            words[n] = word(at + n * WORD);
-        mix(points, hash, words);
+    for (; end - at >= BLOCK; at += BLOCK)
+        key = add_block(key, hash, at);
+    if (at < end) {
+        char last[BLOCK] = {0};
+        memcpy(last, at, (size_t)(end - at));
+        key = add_block(key, hash, last);
     }
-    char last[STEP + 8] = {0};
-    memcpy(last, at, (size_t)(end - at));
-    for (int n = 0; n < 4; n++)
-        words[n] = word(last + n * WORD);
-    mix(points, hash, words);
+    return key;
 }
 
 static Hash
-hash_of(const Point points[2], const Cut *cut)
+hash_of(const uint64_t *key, const Cut *cut)
 {
-    /* The sizes come first, so that no two pairs of stretches are one text. */
-    const uint64_t sizes[4] = {1, (uint64_t)cut->before.size, (uint64_t)cut->after.size, 0};
-    Hash hash = {0, 0};
-    mix(points, &hash, sizes);
-    add(points, &hash, cut->before);
-    add(points, &hash, cut->after);
+    Hash hash = {0, 0, (uint16_t)cut->before.size, (uint16_t)cut->after.size};
+    add(add(key, &hash, cut->before), &hash, cut->after);
     return hash;
+}
+
+/* Hashes of lines that are numbered are spaced evenly, so they are scattered before places are found by them. */
+static uint64_t
+scattered(const Hash *hash)
+{
+    uint64_t mixed = (uint64_t)hash->first ^ (uint64_t)(hash->first >> 64) * 0x9e3779b97f4a7c15ULL;
+    mixed = (mixed ^ (mixed >> 33)) * 0xff51afd7ed558ccdULL;
+    mixed = (mixed ^ (mixed >> 33)) * 0xc4ceb9fe1a85ec53ULL;
+    return mixed ^ (mixed >> 33);
 }
 
 /* -- What is kept -------------------------------------------------------------------------------------------------------------- */
 
+/* As large as a cache line of most processors. */
 typedef struct {
-    Hash hash;
+    Wide first, second; /* of the hash */
+    uint16_t before, after : 15, hit : 1;   /* found again since it was kept, or since its neighbours all were */
+    uint16_t source_port, destination_port; /* of lines whose ports were not cut out */
     PyObject *source_ip, *destination_ip, *form; /* all NULL: an empty slot */
-    int32_t source_port, destination_port;       /* of lines whose ports were not cut out */
-    bool hit;                                    /* found again since it was kept, or since its neighbours all were */
 } Slot;
 
 typedef struct {
@@ -250,31 +221,22 @@ typedef struct {
 typedef struct {
     PyObject_HEAD PyTypeObject *flow;
     PyObject *parse;
-    Point points[2];
+    void *memory;
+    uint64_t key[KEY];
     Second seconds[SECONDS];
     Slot *slots;
     uint32_t *seen; /* marks of lines for which there was no room when they came first */
 } Known;
 
-/* Hashes of lines that are numbered are spaced evenly, so they are scattered before places are found by them. */
-static uint64_t
-scattered(Hash hash)
-{
-    uint64_t mixed = hash.first ^ (hash.second << 3);
-    mixed = (mixed ^ (mixed >> 33)) * 0xff51afd7ed558ccdULL;
-    mixed = (mixed ^ (mixed >> 33)) * 0xc4ceb9fe1a85ec53ULL;
-    return mixed ^ (mixed >> 33);
-}
-
 static Slot *
-bucket(Known *self, Hash hash)
+bucket(Known *self, const Hash *hash)
 {
     return self->slots + (scattered(hash) % (SLOTS / WAYS)) * WAYS;
 }
 
 /* Whether a line was noted before; it is from now on. Few come again of those that come when there is no room any more. */
 static bool
-noted(Known *self, Hash hash)
+noted(Known *self, const Hash *hash)
 {
     uint64_t mixed = scattered(hash);
     uint32_t *mark = &self->seen[(mixed >> 16) % SLOTS];
@@ -284,13 +246,14 @@ noted(Known *self, Hash hash)
 }
 
 static bool
-is_of(const Slot *slot, Hash hash)
+is_of(const Slot *slot, const Hash *hash)
 {
-    return slot->form != NULL && slot->hash.first == hash.first && slot->hash.second == hash.second;
+    return slot->form != NULL && slot->first == hash->first && slot->second == hash->second &&
+           slot->before == hash->before && slot->after == hash->after;
 }
 
 static Slot *
-lookup(Known *self, Hash hash)
+lookup(Known *self, const Hash *hash)
 {
     Slot *slots = bucket(self, hash);
     for (int n = 0; n < WAYS; n++)
@@ -301,18 +264,19 @@ lookup(Known *self, Hash hash)
 
 /* The slot for what is met now: an empty one, or any that was not found again since all beside it had been. */
 static Slot *
-vacant(Known *self, Hash hash)
+vacant(Known *self, const Hash *hash)
 {
     Slot *slots = bucket(self, hash);
     for (int n = 0; n < WAYS; n++)
         if (slots[n].form == NULL)
             return &slots[n];
-    for (uint64_t n = 0; n < WAYS; n++)
-        if (!slots[(hash.second + n) % WAYS].hit)
-            return &slots[(hash.second + n) % WAYS];
+    unsigned first = (unsigned)hash->second;
+    for (unsigned n = 0; n < WAYS; n++)
+        if (!slots[(first + n) % WAYS].hit)
+            return &slots[(first + n) % WAYS];
     for (int n = 0; n < WAYS; n++)
         slots[n].hit = false;
-    return &slots[hash.second % WAYS];
+    return &slots[first % WAYS];
 }
 
 static void
@@ -387,7 +351,11 @@ read_line(Known *self, const char *line, const char *end)
     int64_t time = time_of(self, cut.time);
     if (time == -2)
         return NULL;
-    Slot *slot = time == -1 ? NULL : lookup(self, hash_of(self->points, &cut));
+    Slot *slot = NULL;
+    if (time != -1) {
+        Hash hash = hash_of(self->key, &cut);
+        slot = lookup(self, &hash);
+    }
     if (slot == NULL)
         Py_RETURN_NONE;
     slot->hit = true;
@@ -467,7 +435,7 @@ is_said(Known *self, const Cut *cut, PyObject *flow)
     const char *uuid = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(flow, 1), &size);
     if (uuid == NULL)
         return -1;
-    return time == told && size == cut->uuid.size && memcmp(uuid, cut->uuid.data, (size_t)size) == 0 &&
+    return time == told && source == (uint16_t)source && destination == (uint16_t)destination && size == cut->uuid.size && memcmp(uuid, cut->uuid.data, (size_t)size) == 0 &&
            (!cut->has_ports || (source == cut->source_port && destination == cut->destination_port));
 }
 
@@ -489,20 +457,21 @@ known_keep(PyObject *object, PyObject *args)
         return NULL;
     if (!said)
         Py_RETURN_FALSE;
-    Hash hash = hash_of(self->points, &cut);
-    Slot *slot = lookup(self, hash);
+    Hash hash = hash_of(self->key, &cut);
+    Slot *slot = lookup(self, &hash);
     if (slot == NULL) {
-        slot = vacant(self, hash);
-        if (slot->form != NULL && !noted(self, hash))
+        slot = vacant(self, &hash);
+        if (slot->form != NULL && !noted(self, &hash))
             Py_RETURN_FALSE;
     }
     if (!is_proper(line, &cut))
         Py_RETURN_FALSE;
     empty(slot);
-    slot->hash = hash;
-    slot->hit = false;
-    slot->source_port = (int32_t)PyLong_AsLong(PyTuple_GET_ITEM(flow, 4));
-    slot->destination_port = (int32_t)PyLong_AsLong(PyTuple_GET_ITEM(flow, 5));
+    *slot = (Slot){
+        .first = hash.first, .second = hash.second, .before = hash.before, .after = hash.after & 0x7fff,
+        .source_port = (uint16_t)PyLong_AsLong(PyTuple_GET_ITEM(flow, 4)),
+        .destination_port = (uint16_t)PyLong_AsLong(PyTuple_GET_ITEM(flow, 5)),
+    };
     slot->source_ip = Py_NewRef(PyTuple_GET_ITEM(flow, 2));
     slot->destination_ip = Py_NewRef(PyTuple_GET_ITEM(flow, 3));
     slot->form = Py_NewRef(PyTuple_GET_ITEM(flow, 6));
@@ -523,21 +492,18 @@ known_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     Py_ssize_t size;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!Oy#", names, &PyType_Type, &flow, &parse, &secret, &size))
         return NULL;
-    if (!PyType_IsSubtype((PyTypeObject *)flow, &PyTuple_Type) || size != 16)
-        return PyErr_Format(PyExc_ValueError, "a type of tuples and 16 bytes are needed"), NULL;
+    if (!PyType_IsSubtype((PyTypeObject *)flow, &PyTuple_Type) || size != KEY * 8)
+        return PyErr_Format(PyExc_ValueError, "a type of tuples and %d bytes are needed", KEY * 8), NULL;
     Known *self = (Known *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     self->flow = (PyTypeObject *)Py_NewRef(flow);
     self->parse = Py_NewRef(parse);
-    for (int n = 0; n < 2; n++) {
-        uint64_t number;
-        memcpy(&number, secret + 8 * n, sizeof(number));
-        self->points[n] = point(number);
-    }
-    self->slots = PyMem_RawCalloc(SLOTS, sizeof(Slot));
+    memcpy(self->key, secret, sizeof(self->key));
+    self->memory = PyMem_RawCalloc(SLOTS + 1, sizeof(Slot));
+    self->slots = (Slot *)(((uintptr_t)self->memory + sizeof(Slot) - 1) / sizeof(Slot) * sizeof(Slot));
     self->seen = PyMem_RawCalloc(SLOTS, sizeof(*self->seen));
-    if (self->slots == NULL || self->seen == NULL) {
+    if (self->memory == NULL || self->seen == NULL) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
@@ -549,9 +515,9 @@ known_dealloc(PyObject *object)
 {
     Known *self = (Known *)object;
     PyTypeObject *type = Py_TYPE(object);
-    for (Py_ssize_t n = 0; self->slots != NULL && n < SLOTS; n++)
+    for (Py_ssize_t n = 0; self->memory != NULL && n < SLOTS; n++)
         empty(&self->slots[n]);
-    PyMem_RawFree(self->slots);
+    PyMem_RawFree(self->memory);
     PyMem_RawFree(self->seen);
     Py_XDECREF(self->flow);
     Py_XDECREF(self->parse);
@@ -566,7 +532,7 @@ static PyMethodDef known_methods[] = {
 };
 
 static PyType_Slot known_slots[] = {
-    {Py_tp_doc, "Lines met before. Takes the type of flows, what parses a time up to its second, and 16 secret bytes."},
+    {Py_tp_doc, "Lines met before. Takes the type of flows, what parses a time up to its second, and SECRET secret bytes."},
     {Py_tp_new, known_new},
     {Py_tp_dealloc, known_dealloc},
     {Py_tp_methods, known_methods},
@@ -579,7 +545,8 @@ static int
 module_exec(PyObject *module)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &known_spec, NULL);
-    int failed = type == NULL || PyModule_AddObjectRef(module, "Known", type) < 0;
+    int failed = type == NULL || PyModule_AddObjectRef(module, "Known", type) < 0 ||
+                 PyModule_AddIntConstant(module, "SECRET", KEY * 8) < 0;
     Py_XDECREF(type);
     return failed ? -1 : 0;
 }

@@ -30,9 +30,9 @@ from analyzer.model.flow import Flow
 from analyzer.sources.decode_slow import parse_time
 
 try:
-    from analyzer.sources._known import Known as CompiledLines
+    from analyzer.sources import _known as compiled
 except ImportError:  # nothing was there to compile it with
-    CompiledLines = None  # type: ignore[assignment, misc]
+    compiled = None  # type: ignore[assignment]
 
 __all__ = ["KnownLines", "compiled_lines", "second"]
 
@@ -52,7 +52,7 @@ class KnownLines(Protocol):
 
 def compiled_lines() -> KnownLines | None:
     """Lines to be known, or None where the C was not built."""
-    return None if CompiledLines is None else CompiledLines(Flow, second, os.urandom(16))
+    return None if compiled is None else compiled.Known(Flow, second, os.urandom(compiled.SECRET))
 
 
 def second(text: str) -> int:

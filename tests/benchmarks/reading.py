@@ -18,6 +18,7 @@ from pathlib import Path
 
 import zstandard
 
+from analyzer import spots
 from analyzer.aggregate import aggregate
 from analyzer.demo.lines import lines
 from analyzer.pipeline import read
@@ -101,11 +102,12 @@ def _blocks(path: Path) -> None:
 
 
 def _without_c(work: Callable[[], object]) -> None:
-    compiled, known.CompiledLines = known.CompiledLines, None  # type: ignore[misc, assignment]
+    compiled = known.compiled, spots.compiled
+    known.compiled = spots.compiled = None  # type: ignore[assignment]
     try:
         work()
     finally:
-        known.CompiledLines = compiled  # type: ignore[misc]
+        known.compiled, spots.compiled = compiled
 
 
 def _repeated(folder: Path, flows: int) -> None:

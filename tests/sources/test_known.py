@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import sys
+from random import Random
 from typing import Any
 
 import pytest
@@ -37,7 +38,6 @@ NO_TIMES = [
     "2026-09-01t00:00:00z", "2026-09-01T00:00:0", "20.6-09-01T00:00:00Z", "", "2026-09-01T00:00:00.12\\u0033Z",
 ]  # fmt: skip
 UUIDS = [UUID, "u1", "A" * 64]
-SECRET = b"sixteen of bytes"
 NO_UUIDS = ["", "A" * 65, "é", "a b", 'a","uuid":"b', "\\u0061", "a\\", 'a"', "a\tb"]
 PORTS = [1, 80, 9102, 48594, 65535]
 NO_PORTS = ["0", "65536", "99999", "100000", "080", "-1", "8.0", "8e1", '"80"', "null", "1_0", " 80", "+8"]
@@ -69,11 +69,11 @@ def slowly(*lines: str) -> list[Record]:
     return [slow_decode(each.encode()) for each in lines]
 
 
-def compiled(secret: bytes | None = None) -> KnownLines:
-    """With a secret of one's own, which lines share a place is the same in every run."""
-    if secret is not None:
-        assert known.CompiledLines is not None
-        return known.CompiledLines(Flow, known.second, secret)
+def compiled(seed: int | None = None) -> KnownLines:
+    """With a seed, which lines share a place is the same in every run."""
+    if seed is not None:
+        assert known.compiled is not None
+        return known.compiled.Known(Flow, known.second, Random(seed).randbytes(known.compiled.SECRET))
     found = compiled_lines()
     assert found is not None
     return found
@@ -332,7 +332,7 @@ def test_two_lines_that_differ_anywhere_are_two() -> None:
 
 
 def test_more_lines_than_there_is_room_for_are_found_or_not_and_never_mistaken() -> None:
-    lines, count = compiled(SECRET), 200_000
+    lines, count = compiled(1), 200_000
     [flow] = slowly(line())
     assert isinstance(flow, Flow)
     head, tail = line(pod="web-0").encode().split(b"web-0")
@@ -349,7 +349,7 @@ def test_more_lines_than_there_is_room_for_are_found_or_not_and_never_mistaken()
 
 
 def test_where_there_is_no_room_a_line_is_known_from_its_second_time_on() -> None:
-    lines = compiled(SECRET)
+    lines = compiled(1)
     [flow] = slowly(line())
     head, tail = line(pod="web-0").encode().split(b"web-0")
     for number in range(500_000):
@@ -362,7 +362,7 @@ def test_where_there_is_no_room_a_line_is_known_from_its_second_time_on() -> Non
 
 
 def test_lines_that_come_again_are_not_forgotten_for_those_that_do_not() -> None:
-    lines = compiled(SECRET)
+    lines = compiled(1)
     common = [line(pod=f"web-{number}") for number in range(100)]
     for each in common:
         assert lines.keep(each.encode(), slow_decode(each.encode()))  # type: ignore[arg-type]
@@ -415,13 +415,13 @@ def test_a_failure_of_the_clock_is_told() -> None:
     def fails(text: str) -> int:
         raise Interrupted(text)
 
-    lines = known.CompiledLines(Flow, fails, bytes(16))
+    lines = known.compiled.Known(Flow, fails, bytes(known.compiled.SECRET))
     with pytest.raises(Interrupted):
         lines.keep(line().encode(), slow_decode(line().encode()))  # type: ignore[arg-type]
 
 
 def test_without_the_compiled_part_everything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "CompiledLines", None)
+    monkeypatch.setattr(known, "compiled", None)
     assert compiled_lines() is None
     decoder = Decoder()
     for each in (line(), line(TIMES[1])):
