@@ -16,7 +16,6 @@ from analyzer.errors import StoreUnavailable
 from analyzer.model.edge import Coverage, EdgeTable
 from analyzer.settle import settle
 from analyzer.sources.base import FlowSource, History, Position, nothing_read_before
-from analyzer.sources.filters import Selection
 from analyzer.sources.jsonpb import FileSource
 from analyzer.sources.several import batches
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from analyzer.graph import service_graph
     from analyzer.recommend import recommend
     from analyzer.scale import Processes
+    from analyzer.sources.filters import Selection
     from analyzer.store import Store
 
 __all__ = [

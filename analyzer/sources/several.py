@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from analyzer.model.flow import Flow, Skip
 from analyzer.sources.base import Batch, FlowSource, History, Position, Record
-from analyzer.sources.filters import Selection
+
+if TYPE_CHECKING:
+    from analyzer.sources.filters import Selection
 
 __all__ = ["batches"]
 
