@@ -1,0 +1,460 @@
+"""Spots: flows that are counted in C, beside their form, give the table that the loop of the reducer gives."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analyzer import aggregate as aggregation
+from analyzer import spots
+from analyzer.aggregate import Aggregator, aggregate
+from analyzer.model.edge import DAY, HOUR, EdgeTable
+from analyzer.model.flow import Flow, KeptForm, Skip
+from analyzer.pipeline import collect, read
+from analyzer.sources.base import Batch, History, Position, nothing_read_before
+from analyzer.spots import Rest, Spots, new_spots, rest_of
+from analyzer.store import Store
+from tests.flows import ACK, RST, START, SYN, WORLD, pod, remote, tcp
+
+pytestmark = pytest.mark.skipif(
+    spots.compiled is None and os.environ.get("CI") != "true", reason="spots.c was not built: there is no C compiler"
+)
+
+CART, REDIS, WEB = pod("cart"), pod("redis"), pod("web")
+FORMS: dict[Any, KeptForm] = {}
+UUIDS = [f"{number:08x}-1111-4000-a000-000000000001" for number in range(9)]
+
+
+def kept(flow: Flow) -> Flow:
+    return flow._replace(form=FORMS.setdefault(flow.form, KeptForm(*flow.form)))
+
+
+def flow(time: int = START, uuid: str = "", server: int = 80, client: int = 40_000, **given: Any) -> Flow:
+    return kept(tcp(CART, REDIS, server, client_port=client, time=time, uuid=uuid, **given))
+
+
+# -- One table, with C and without -----------------------------------------------------------------------------------------------
+
+FLOWS = st.builds(
+    lambda ends, server, client, **given: kept(tcp(*ends, server, client_port=client, **given)),
+    ends=st.sampled_from([(CART, REDIS), (CART, remote(REDIS)), (WEB, CART), (WEB, WORLD)]),
+    server=st.sampled_from([80, 80, 81, 50_000, 0]),
+    client=st.sampled_from([40_000, 40_001, 80, 0]),
+    reply=st.sampled_from([False, True, None]),
+    time=st.sampled_from([START, START - 1, START + 5, START + HOUR - 1, START + HOUR, START + DAY, START - DAY, 0]),
+    uuid=st.sampled_from(["", "a", "é", "00000003", UUIDS[3][:-1], "\U0010ffff", *UUIDS]),
+    node=st.sampled_from(["node-1", "node-1", "node-2"]),
+    tcp_flags=st.sampled_from([ACK, ACK, SYN, RST]),
+    weight=st.sampled_from([1, 1, 7]),
+)
+
+
+class _Forget:
+    """Makes the aggregator start over with an empty memory."""
+
+
+DOINGS = st.lists(st.one_of(FLOWS, FLOWS, FLOWS, st.sampled_from([Skip.EMPTY, "table", "take", _Forget])), max_size=60)
+
+
+def done(doings: list[Any]) -> list[EdgeTable]:
+    """The tables that come out of flows, one batch after the other, with what is done in between."""
+    aggregator, tables, flows = Aggregator(), list[EdgeTable](), list[Any]()
+    for each in [*doings, "take"]:
+        if isinstance(each, Flow | Skip):
+            flows.append(each)
+            continue
+        aggregator.add_records(flows)
+        flows = []
+        if each == "table":
+            assert aggregator.table is aggregator.latest
+        elif each == "take":
+            tables.append(aggregator.take())
+        else:
+            aggregator._forget()
+    return tables
+
+
+def without(work: Callable[[], Any]) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spots, "compiled", None)
+        return work()
+
+
+@settings(deadline=None, max_examples=500)
+@given(DOINGS)
+def test_the_table_is_the_same_with_c_and_without(doings: list[Any]) -> None:
+    assert done(doings) == without(lambda: done(doings))
+
+
+@settings(deadline=None)
+@given(st.lists(FLOWS, max_size=40), st.integers(1, 3))
+def test_so_it_is_where_there_is_little_room(flows: list[Flow], room: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MAX_SHAPES", "MAX_ENDS", "MAX_SPOTS"):
+            patch.setattr(aggregation, name, room)
+        forgetful = aggregate(flows * 2)
+    assert forgetful == without(lambda: aggregate(flows * 2))
+
+
+def test_samples_stay_the_smallest_uuids_of_all_that_share_an_edge() -> None:
+    """Flows of three forms count at one edge, each of which lowers the ceiling for the others."""
+    flows = [
+        flow(uuid=f"{(number * 7919) % 1000:08x}-{number % 3}", tcp_flags=[ACK, SYN, RST][number % 3])
+        for number in range(1000)
+    ]
+    table = aggregate(flows)
+    assert table == without(lambda: aggregate(flows))
+    [stats] = table.edges.values()
+    smallest = sorted(each.uuid for each in flows)
+    assert list(stats.samples) == smallest[: len(stats.samples)]
+
+
+# -- What is counted ---------------------------------------------------------------------------------------------------------------
+
+
+def left(*records: Any, at: Spots[Any] | None = None, since: int = START, until: int = START + HOUR) -> list[Any]:
+    """The records that are not counted at `at`."""
+    rest = rest_of(records)
+    assert rest is not None
+    if at is not None:
+        rest.at(at, since, until, 1)
+    found = list(rest)
+    assert rest.counted == len(records) - len(found)
+    return found
+
+
+class Edge:
+    """An edge with samples below a ceiling."""
+
+    def __init__(self, ceiling: Any = "") -> None:
+        self.samples = SimpleNamespace(ceiling=ceiling)
+
+
+def spot(
+    flow: Flow, port: Any = 80, *, by_source: bool = False, plain: bool = True, edge: Any = None
+) -> tuple[Any, ...]:
+    return (flow.form, by_source, port, None, edge or Edge(), None, 1, 0, plain, None, None, None)
+
+
+def placed(*flows: Flow, **given: Any) -> Spots[Any]:
+    """Spots of the forms of these flows."""
+    found = new_spots()
+    for each in flows:
+        found[id(each.form)] = spot(each, **given)
+    return found
+
+
+def test_a_flow_like_one_before_it_is_counted() -> None:
+    one, other = flow(START + 5, client=40_001), flow(START + 3)
+    at = placed(one)
+    assert left(one, other, one, flow(START + 9), at=at) == []
+    where = at.get(id(one.form))
+    assert at.take() == [(where, 4, START + 3, START + 9, 1)]
+    assert at.take() == []
+    assert left(other, at=at) == []
+    assert at.take() == [(where, 1, START + 3, START + 3, 1)]
+
+
+def test_the_reducer_sees_only_the_first_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def watched(records: Iterable[Any]) -> Any:
+        rest = rest_of(records)
+        assert rest is not None
+
+        class Watched:
+            counted = property(lambda self: rest.counted)
+            at = rest.at
+
+            def __iter__(self) -> Iterator[Any]:
+                for each in rest:
+                    seen.append(each)
+                    yield each
+
+        return Watched()
+
+    monkeypatch.setattr(aggregation, "rest_of", watched)
+    flows = [flow(START + number, client=40_000 + number) for number in range(100)]
+    assert aggregate(flows).coverage.edge_records == 100
+    assert seen == flows[:1]
+
+
+def test_hours_add_up() -> None:
+    one = flow()
+    at = placed(one)
+    for hour in (3, 0, 3):
+        rest = rest_of([one])
+        assert rest is not None
+        rest.at(at, START, START + 1, 1 << hour)
+        assert list(rest) == []
+    assert [hours for *_, hours in at.take()] == [0b1001]
+
+
+@pytest.mark.parametrize(
+    ("records", "given"),
+    [
+        ([flow(START - 1), flow(START + HOUR), flow(2**70), flow(-(2**70))], {}),
+        ([flow(server=81), flow(server=0), flow(server=2**70)], {}),
+        ([flow(server=80, client=81)], {"by_source": True}),
+        ([flow()], {"port": None}),
+        ([flow()], {"port": (80,)}),
+        ([flow()], {"port": -1}),
+        ([flow()], {"port": 2**40}),
+        ([flow(server=1)], {"port": True}),
+        ([flow()], {"plain": False}),
+        ([flow()], {"plain": 1}),
+        ([flow(tcp_flags=SYN)], {}),
+        ([flow(uuid="a")], {"edge": Edge("b")}),
+        ([flow(uuid="é")], {"edge": Edge("\U0010ffff")}),
+        ([flow(uuid=UUIDS[3][:-1])], {"edge": Edge(UUIDS[3])}),
+        ([flow(uuid="a")], {"edge": Edge(None)}),
+        ([flow()._replace(uuid=None), flow()._replace(uuid=b"z")], {}),
+        ([flow()._replace(time=None), flow()._replace(time=float(START)), flow()._replace(destination_port=None)], {}),
+        ([Skip.EMPTY, None, "x", (), tuple(flow())], {}),
+    ],
+)
+def test_what_is_not_counted_is_given_back_in_order(records: list[Any], given: dict[str, Any]) -> None:
+    at = placed(flow(), **given)
+    assert left(*records, at=at) == records
+    assert at.take() == []
+
+
+@pytest.mark.parametrize(
+    ("uuid", "ceiling"),
+    [
+        ("", "\U0010ffff"), ("a", "a"), ("b", "a"), (UUIDS[3], UUIDS[3]), (UUIDS[3], UUIDS[3][:-1]), (UUIDS[4], UUIDS[3]),
+        ("é", "é"), ("é", "z"), ("00000003", "0000000"), ("zzzzzzzz", "zzzzzzzy"),
+    ],
+)  # fmt: skip
+def test_a_uuid_that_the_edge_would_not_keep_is_no_hindrance(uuid: str, ceiling: str) -> None:
+    assert (uuid < ceiling) is (uuid == "" and ceiling != "")
+    for times in (1, 2):
+        at = placed(flow(), edge=Edge(ceiling))
+        assert left(*[flow(uuid=uuid)] * times, at=at) == []
+        assert [count for _, count, *_ in at.take()] == [times]
+
+
+def test_a_ceiling_is_asked_for_again_as_long_as_it_matters() -> None:
+    edge = Edge(UUIDS[8])
+    at = placed(flow(), edge=edge)
+    assert left(flow(uuid=UUIDS[5]), at=at) == [flow(uuid=UUIDS[5])]
+    edge.samples.ceiling = UUIDS[4]
+    assert left(flow(uuid=UUIDS[5]), flow(uuid=UUIDS[4]), at=at) == []
+    assert left(flow(uuid=UUIDS[3]), at=at) == [flow(uuid=UUIDS[3])]
+
+
+def test_nothing_is_counted_before_it_is_told_where() -> None:
+    assert left(flow(), flow()) == [flow(), flow()]
+
+
+def test_a_subclass_of_flow_is_not_a_flow() -> None:
+    class Other(Flow):
+        pass
+
+    odd = Other(*flow())
+    assert left(odd, at=placed(flow())) == [odd]
+
+
+def test_any_iterable_will_do_and_is_read_one_by_one() -> None:
+    at, taken = placed(flow()), []
+
+    def records() -> Iterator[Any]:
+        for each in (Skip.EMPTY, flow(), Skip.DUPLICATE):
+            taken.append(each)
+            yield each
+
+    rest = rest_of(records())
+    assert rest is not None
+    rest.at(at, START, START + HOUR, 1)
+    assert (next(rest), rest.counted, len(taken)) == (Skip.EMPTY, 0, 1)
+    assert (next(rest), rest.counted, len(taken)) == (Skip.DUPLICATE, 1, 3)
+    with pytest.raises(StopIteration):
+        next(rest)
+
+
+# -- The table of spots ------------------------------------------------------------------------------------------------------------
+
+
+def test_spots_are_found_by_the_id_of_their_form_however_many_they_are() -> None:
+    flows = [flow()._replace(form=KeptForm(*flow().form)) for _ in range(5000)]
+    at, found = new_spots(), []
+    for number, each in enumerate(flows):
+        assert at.get(id(each.form)) is None
+        at[id(each.form)] = made = spot(each)
+        found.append(made)
+        assert len(at) == number + 1
+        # What was counted stays while the table grows.
+        assert left(*[each] * (number % 3), at=at) == []
+    assert all(at.get(id(each.form)) is made for each, made in zip(flows, found, strict=True))
+    counted = {id(where): count for where, count, *_ in at.take()}
+    assert counted == {id(made): number % 3 for number, made in enumerate(found) if number % 3}
+    at.clear()
+    assert len(at) == 0
+    assert at.get(id(flows[0].form)) is None
+    at[id(flows[0].form)] = found[0]
+    assert left(flows[0], at=at) == []
+
+
+def test_what_was_counted_at_a_spot_outlives_it() -> None:
+    one = flow()
+    at = placed(one)
+    first = at.get(id(one.form))
+    assert left(one, one, at=at) == []
+    at[id(one.form)] = second = spot(one, 81)
+    assert left(flow(server=81), one, at=at) == [one]
+    assert len(at) == 1
+    taken = at.take()
+    assert [(where is first, where is second, count) for where, count, *_ in taken] == [(1, 0, 2), (0, 1, 1)]
+    assert at.take() == []
+
+
+def test_it_lets_go_of_everything() -> None:
+    class Watched(Edge):
+        pass
+
+    def used() -> None:
+        at = placed(*flows, edge=edge)
+        left(*flows, at=at)
+        at[id(flows[0].form)] = spot(flows[0], edge=edge)
+        at.take()
+        left(*flows, at=at)
+        at[id(flows[0].form)] = spot(flows[0], edge=edge)
+        rest = rest_of(flows)
+        assert rest is not None
+        rest.at(at, 0, 1, 1)
+        next(rest)
+        full = placed(*flows, edge=edge)
+        full.clear()
+
+    edge = Watched()
+    flows = [flow()._replace(form=KeptForm(*flow().form), uuid="z") for _ in range(3000)]
+    before = [sys.getrefcount(each) for each in (edge, flows[0], flows[0].form, flows[-1].form)]
+    for _ in range(3):
+        used()
+    gc.collect()
+    assert [sys.getrefcount(each) for each in (edge, flows[0], flows[0].form, flows[-1].form)] == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda at: at.__setitem__(id(flow().form), spot(flow())[:-1]),
+        lambda at: at.__setitem__(id(flow().form), [*spot(flow())]),
+        lambda at: at.__setitem__(id(flow()), spot(flow())),
+        lambda at: at.__setitem__("a", spot(flow())),
+        lambda at: at.__setitem__(0, spot(flow())),
+        lambda at: at.__delitem__(id(flow().form)),
+        lambda at: at.get("a"),
+        lambda at: type(at)(1),
+        lambda at: type(at)(size=1),
+        lambda at: at.clear(),
+        lambda at: left(flow(), at={}),
+        lambda at: spots.compiled.Rest(int, []),
+        lambda at: spots.compiled.Rest(Flow, 1),
+        lambda at: spots.compiled.Rest(Flow),
+    ],
+)
+def test_what_it_cannot_take_is_an_error(call: Callable[[Any], Any]) -> None:
+    at = placed(flow())
+    assert left(flow(), at=at) == []
+    with pytest.raises((TypeError, ValueError)):
+        call(at)
+    assert [count for _, count, *_ in at.take()] == [1]
+
+
+def test_a_failure_of_what_it_asks_is_told_and_nothing_counted() -> None:
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            raise LookupError(name)
+
+    at = placed(flow(), edge=Failing())
+    with pytest.raises(LookupError, match="samples"):
+        left(flow(uuid="a"), at=at)
+    assert at.take() == []
+
+    def broken() -> Iterator[Any]:
+        yield flow()
+        raise LookupError("gone")
+
+    rest: Rest | None = rest_of(broken())
+    assert rest is not None
+    rest.at(at, START, START + HOUR, 1)
+    with pytest.raises(LookupError, match="gone"):
+        list(rest)
+    assert [count for _, count, *_ in at.take()] == [1]
+
+
+def test_asking_may_even_empty_the_table() -> None:
+    class Emptying:
+        def __getattr__(self, name: str) -> Any:
+            at.clear()
+            return SimpleNamespace(ceiling="")
+
+    at = placed(flow(), edge=Emptying())
+    assert left(flow(uuid="a"), at=at) == [flow(uuid="a")]
+    assert len(at) == 0
+
+
+# -- When it is added up -----------------------------------------------------------------------------------------------------------
+
+
+def test_those_who_look_all_the_time_see_it_by_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(aggregation, "monotonic", lambda: now)
+    aggregator = Aggregator()
+
+    def seen() -> list[int]:
+        aggregator.add(Batch([flow(), flow()]))  # the first of a batch tells the hour, and is not counted in C
+        [stats] = aggregator.latest.edges.values()
+        return [stats.weight, aggregator.latest.coverage.edge_records]
+
+    assert [seen(), seen(), seen()] == [[2, 2], [3, 4], [4, 6]]
+    now += 1.0
+    assert [seen(), seen()] == [[8, 8], [9, 10]]
+    [stats] = aggregator.table.edges.values()
+    assert stats.weight == 10
+
+
+def test_a_key_press_while_it_is_added_up_neither_loses_nor_doubles(tmp_path: Any) -> None:
+    class Scripted:
+        name = "scripted"
+
+        def batches(self, history: History = nothing_read_before) -> Iterator[Batch]:
+            known = history("stream")
+            for number in range(6):
+                position = Position("stream", number, number + 1, str(number))
+                if position not in known:
+                    yield Batch([flow(START + number), flow(START + number, server=81)], position)
+
+        def close(self) -> None:
+            pass
+
+    expected, settle = read([Scripted()]), Aggregator._settle
+    for pressed in range(1, 12):
+        calls = iter(range(1, 100))
+
+        def interrupted(self: Aggregator, calls: Iterator[int] = calls, pressed: int = pressed) -> None:
+            if next(calls) == pressed:
+                for day in self._days.values():
+                    day.spots.take()
+                raise KeyboardInterrupt
+            settle(self)
+
+        with Store.open(str(tmp_path / f"{pressed}.db"), create=True) as store:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Aggregator, "_settle", interrupted)
+                ticks = iter(range(100))
+                with suppress(KeyboardInterrupt):
+                    collect([Scripted()], store, due=lambda ticks=ticks: next(ticks) % 2 == 1)  # type: ignore[misc]
+                assert (next(calls) > pressed) is (pressed < 6)
+            collect([Scripted()], store)
+            assert store.read().edges == expected.edges, pressed
