@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from analyzer.connection import is_service_address, observing_cluster, way
@@ -39,8 +38,8 @@ MAX_ENDS = 65_536
 """Pods and other ends remembered at a time, likewise."""
 MAX_SPOTS = 131_072
 """Forms remembered at a time, likewise."""
-SETTLED = 1.0
-"""Seconds after which what was counted at spots is added up."""
+MAX_MOVED = 4_096
+"""Spots that other spots took the place of before what was counted at them is added up."""
 MAX_TEXT = 512
 """Longest HTTP path or DNS name kept as evidence; a longer one marks the evidence as incomplete."""
 
@@ -99,23 +98,23 @@ class Aggregator:
 
     def __init__(self) -> None:
         self._table = EdgeTable()
-        self._due = 0.0
         self._shapes = Shapes()
         self._tokens: dict[int, int] = {}
         self._stats: dict[Line, EdgeStats] = {}
         self._places: dict[tuple[str, int], dict[ShapeKey, _Place]] = {}
         self._days: dict[int, _Day] = {}
-        self._placed = self._spots = 0
+        self._placed = self._spots = self._moved = 0
 
     @property
     def table(self) -> EdgeTable:
         """What was collected so far."""
-        self._settle()
+        self.settle()
         return self._table
 
     @property
     def latest(self) -> EdgeTable:
-        """The same table for those who look at it all the time: how often and when may be told as of a second ago."""
+        """The same table for those who look at it all the time: which edges there are, exactly; how often and when they were
+        seen, as of the last `settle`."""
         return self._table
 
     def take(self) -> EdgeTable:
@@ -123,7 +122,7 @@ class Aggregator:
         table, self._table = self.table, EdgeTable()
         for each in (self._tokens, self._stats, self._places, self._days):
             each.clear()
-        self._placed = self._spots = 0
+        self._placed = self._spots = self._moved = 0
         return table
 
     def _forget(self) -> None:
@@ -137,9 +136,9 @@ class Aggregator:
         self._placed = 0
         self._forget_spots()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Add up what was counted at spots since the last time. Who interrupts this has no use for the table any more."""
-        self._due = monotonic() + SETTLED
+        self._moved = 0
         for day in self._days.values():
             for spot, flows, first, last, hours in day.spots.take():
                 _, _, _, node, stats, cell, weight, answered, _, _, _, _ = spot
@@ -151,7 +150,7 @@ class Aggregator:
                     stats.answered += flows * weight
 
     def _forget_spots(self) -> None:
-        self._settle()
+        self.settle()
         for day in self._days.values():
             day.spots.clear()
         self._spots = 0
@@ -160,8 +159,6 @@ class Aggregator:
         """Add the records of a batch."""
         self._table.coverage.skipped.update(batch.skipped)
         self.add_records(batch.records)
-        if monotonic() >= self._due:
-            self._settle()
 
     def add_records(self, records: Iterable[Record]) -> None:  # noqa: C901, PLR0915 - a call per step costs a third of the speed
         """Add records one by one. This loop is the hot path: everything that records have in common was worked out before.
@@ -253,6 +250,10 @@ class Aggregator:
                 if self._spots >= MAX_SPOTS:
                     self._forget_spots()
                 self._spots += 1
+            elif self._moved >= MAX_MOVED:
+                self.settle()
+            else:
+                self._moved += 1
             day.spots[id(form)] = spot
         return spot
 

@@ -49,9 +49,9 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_LATER[name]), name)
 
 
-OnBatch = Callable[[Coverage, EdgeTable], None]
-"""Called after every batch, empty ones included, with what was read so far, and the edges since they were handed over last:
-which ones is exact, how often and when they were seen may be as of a second ago."""
+OnBatch = Callable[[Coverage, EdgeTable, Callable[[], None]], None]
+"""Called after every batch, empty ones included, with what was read so far, the edges since they were handed over last, and a call
+that makes exact how often and when these were seen. It takes a while: look now and then, and call it first."""
 
 OnTrouble = Callable[[StoreUnavailable], None]
 """Told that the database failed, and that what was read is kept and will be handed over again."""
@@ -60,8 +60,12 @@ MAX_EDGES = 200_000
 """Edges held in memory before they are handed to the store."""
 
 
-def _silently(coverage: Coverage, table: EdgeTable) -> None:
+def _silently(coverage: Coverage, table: EdgeTable, settle: Callable[[], None]) -> None:
     """Progress for nobody."""
+
+
+def _settled() -> None:
+    """What makes a table exact that is."""
 
 
 def read(
@@ -74,7 +78,7 @@ def read(
     aggregator = Aggregator()
     for batch in batches(sources, keep, history):
         aggregator.add(batch)
-        on_batch(aggregator.latest.coverage, aggregator.latest)
+        on_batch(aggregator.latest.coverage, aggregator.latest, aggregator.settle)
     return aggregator.table
 
 
@@ -95,7 +99,7 @@ def read_files(
         for position in part.positions:
             known.setdefault(position.stream, []).append(position)
         table.merge(part.table)
-        on_batch(table.coverage, table)
+        on_batch(table.coverage, table, _settled)
     return table
 
 
@@ -118,6 +122,13 @@ def collect(
 
     done, aggregator, ledger, whole, ours = Coverage(), Aggregator(), Ledger(store), True, False
 
+    def exact() -> None:
+        nonlocal whole
+        # In the midst of it, an interruption finds the table in pieces.
+        whole = False
+        aggregator.settle()
+        whole = True
+
     def flush() -> None:
         nonlocal whole
         ledger.settle()
@@ -135,7 +146,7 @@ def collect(
             aggregator.add(batch)
             ledger.note(batch)
             whole = True
-            on_batch(_sum(done, aggregator.latest.coverage), aggregator.latest)
+            on_batch(_sum(done, aggregator.latest.coverage), aggregator.latest, exact)
             many = len(aggregator.latest) >= MAX_EDGES
             if due() or many:
                 try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -90,7 +90,7 @@ def test_what_was_read_before_a_failure_is_in_the_store(batches: list[Batch], st
 
 
 def test_a_key_press_in_the_middle_loses_nothing_that_was_read(batches: list[Batch], store: Store) -> None:
-    def interrupted(coverage: Coverage, table: EdgeTable) -> None:
+    def interrupted(coverage: Coverage, table: EdgeTable, settle: Callable[[], None]) -> None:
         if coverage.records == 4:
             raise KeyboardInterrupt
 
@@ -143,7 +143,7 @@ def test_progress_is_told_batch_by_batch(batches: list[Batch], store: Store) -> 
         ([], lambda each: read([Scripted(batches)], on_batch=each)),
         ([], lambda each: collect([Scripted(batches)], store, due=lambda: True, on_batch=each)),
     ):
-        run(lambda coverage, table, told=told: told.append(coverage.records))
+        run(lambda coverage, table, settle, told=told: told.append(coverage.records))
         assert told == [1, 2, 3, 4, 5, 6, 7]
 
 

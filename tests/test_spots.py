@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import SimpleNamespace
@@ -197,6 +198,8 @@ def test_hours_add_up() -> None:
         rest.at(at, START, START + 1, 1 << hour)
         assert list(rest) == []
     assert [hours for *_, hours in at.take()] == [0b1001]
+    assert left(one, at=at) == []
+    assert [hours for *_, hours in at.take()] == [0b1]
 
 
 @pytest.mark.parametrize(
@@ -208,14 +211,18 @@ def test_hours_add_up() -> None:
         ([flow()], {"port": None}),
         ([flow()], {"port": (80,)}),
         ([flow()], {"port": -1}),
-        ([flow()], {"port": 2**40}),
+        ([flow(), flow(server=0)], {"port": 2**40}),
+        ([flow(server=-1)], {"port": (80,)}),
         ([flow(server=1)], {"port": True}),
         ([flow()], {"plain": False}),
         ([flow()], {"plain": 1}),
         ([flow(tcp_flags=SYN)], {}),
         ([flow(uuid="a")], {"edge": Edge("b")}),
         ([flow(uuid="é")], {"edge": Edge("\U0010ffff")}),
-        ([flow(uuid=UUIDS[3][:-1])], {"edge": Edge(UUIDS[3])}),
+        # The second time the ceiling is known.
+        ([flow(uuid=UUIDS[3][:-1]), flow(uuid=UUIDS[3][:-1])], {"edge": Edge(UUIDS[3])}),
+        ([flow(uuid="a"), flow(uuid="a")], {"edge": Edge("\U0010ffff")}),
+        ([flow(uuid="\u01ff"), flow(uuid="\u01ff")], {"edge": Edge("\u0201")}),
         ([flow(uuid="a")], {"edge": Edge(None)}),
         ([flow()._replace(uuid=None), flow()._replace(uuid=b"z")], {}),
         ([flow()._replace(time=None), flow()._replace(time=float(START)), flow()._replace(destination_port=None)], {}),
@@ -338,8 +345,16 @@ def test_it_lets_go_of_everything() -> None:
     edge = Watched()
     flows = [flow()._replace(form=KeptForm(*flow().form), uuid="z") for _ in range(3000)]
     before = [sys.getrefcount(each) for each in (edge, flows[0], flows[0].form, flows[-1].form)]
-    for _ in range(3):
-        used()
+    tracemalloc.start()
+    try:
+        sizes = []
+        for _ in range(8):
+            used()
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+        assert sizes[-1] - sizes[1] < 10_000
+    finally:
+        tracemalloc.stop()
     gc.collect()
     assert [sys.getrefcount(each) for each in (edge, flows[0], flows[0].form, flows[-1].form)] == before
 
@@ -407,21 +422,33 @@ def test_asking_may_even_empty_the_table() -> None:
 # -- When it is added up -----------------------------------------------------------------------------------------------------------
 
 
-def test_those_who_look_all_the_time_see_it_by_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(aggregation, "monotonic", lambda: now)
+def test_those_who_look_all_the_time_settle_first() -> None:
     aggregator = Aggregator()
 
     def seen() -> list[int]:
-        aggregator.add(Batch([flow(), flow()]))  # the first of a batch tells the hour, and is not counted in C
         [stats] = aggregator.latest.edges.values()
-        return [stats.weight, aggregator.latest.coverage.edge_records]
+        return [stats.weight, stats.answered, aggregator.latest.coverage.edge_records]
 
-    assert [seen(), seen(), seen()] == [[2, 2], [3, 4], [4, 6]]
-    now += 1.0
-    assert [seen(), seen()] == [[8, 8], [9, 10]]
-    [stats] = aggregator.table.edges.values()
-    assert stats.weight == 10
+    for _ in range(2):
+        aggregator.add(Batch([flow(), flow(), flow()]))  # the first of a batch tells the hour, and is not counted in C
+    assert seen() == [2, 2, 6]
+    aggregator.settle()
+    assert seen() == [6, 6, 6]
+    aggregator.add(Batch([flow(), flow()]))
+    assert seen() == [7, 7, 8]
+    assert aggregator.table is aggregator.latest
+    assert seen() == [8, 8, 8]
+
+
+def test_ports_of_one_form_in_turn_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    settled, settle = list[Aggregator](), Aggregator.settle
+    monkeypatch.setattr(aggregation, "MAX_MOVED", 3)
+    monkeypatch.setattr(Aggregator, "settle", lambda self: settled.append(self) or settle(self))  # type: ignore[func-returns-value]
+    flows = [flow(server=80 + number // 2 % 2) for number in range(40)]
+    aggregator = Aggregator()
+    aggregator.add_records(flows)
+    assert len(settled) == 4
+    assert aggregator.table == without(lambda: aggregate(flows))
 
 
 def test_a_key_press_while_it_is_added_up_neither_loses_nor_doubles(tmp_path: Any) -> None:
@@ -438,7 +465,7 @@ def test_a_key_press_while_it_is_added_up_neither_loses_nor_doubles(tmp_path: An
         def close(self) -> None:
             pass
 
-    expected, settle = read([Scripted()]), Aggregator._settle
+    expected, settle = read([Scripted()]), Aggregator.settle
     for pressed in range(1, 12):
         calls = iter(range(1, 100))
 
@@ -451,10 +478,15 @@ def test_a_key_press_while_it_is_added_up_neither_loses_nor_doubles(tmp_path: An
 
         with Store.open(str(tmp_path / f"{pressed}.db"), create=True) as store:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Aggregator, "_settle", interrupted)
+                patch.setattr(Aggregator, "settle", interrupted)
                 ticks = iter(range(100))
                 with suppress(KeyboardInterrupt):
-                    collect([Scripted()], store, due=lambda ticks=ticks: next(ticks) % 2 == 1)  # type: ignore[misc]
-                assert (next(calls) > pressed) is (pressed < 6)
+                    collect(
+                        [Scripted()],
+                        store,
+                        due=lambda ticks=ticks: next(ticks) % 2 == 1,  # type: ignore[misc]
+                        on_batch=lambda coverage, table, settle: settle(),
+                    )
+                assert next(calls) == min(pressed, 10) + 1
             collect([Scripted()], store)
             assert store.read().edges == expected.edges, pressed

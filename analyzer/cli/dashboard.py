@@ -69,11 +69,11 @@ class Dashboard:
     ) -> None:
         self._live.stop()
 
-    def update(self, coverage: Coverage, table: EdgeTable) -> None:
-        """Take in what was read, and redraw if it is time to."""
+    def update(self, coverage: Coverage, table: EdgeTable, settle: Callable[[], None]) -> None:
+        """Take in what was read, and redraw if it is time to. `settle` makes the numbers in `table` exact."""
         now = self._clock()
         if now >= self._next or table is not self._tally.table:
-            self._tally.update(coverage, table, now)
+            self._tally.update(coverage, table, now, settle)
         if now >= self._next:
             self._next = now + _INTERVAL
             self.draw()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
@@ -58,8 +59,8 @@ class Progress:
     ) -> None:
         self._wipe()
 
-    def update(self, coverage: Coverage, table: EdgeTable) -> None:
-        """Say how far it is, if it is time to."""
+    def update(self, coverage: Coverage, table: EdgeTable, settle: Callable[[], None] | None = None) -> None:
+        """Say how far it is, if it is time to. Which connections there are needs no settling."""
         now = time.monotonic()
         if now < self._next:
             return

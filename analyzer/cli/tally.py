@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from itertools import islice
 
 from analyzer.model.edge import Coverage, EdgeKey, EdgeStats, EdgeTable
@@ -89,8 +90,8 @@ class Tally:
     def dropped(self) -> int:
         return self._done.dropped + self._current.dropped
 
-    def update(self, coverage: Coverage, table: EdgeTable, now: float) -> None:
-        """Take in what was read up to `now`, in seconds."""
+    def update(self, coverage: Coverage, table: EdgeTable, now: float, settle: Callable[[], None]) -> None:
+        """Take in what was read up to `now`, in seconds. `settle` makes the numbers in `table` exact."""
         if table is not self._table:
             # The one before was handed over meanwhile, and is complete.
             self._done.add(self._table)
@@ -105,6 +106,7 @@ class Tally:
         self.coverage = coverage
         if now - self._passed >= _PASS:
             self._passed = now
+            settle()
             self._current = _Sums()
             self._current.add(table)
 

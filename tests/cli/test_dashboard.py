@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from analyzer.aggregate import aggregate
+from analyzer.aggregate import Aggregator, aggregate
 from analyzer.cli.dashboard import Dashboard, sparkline
 from analyzer.cli.tally import Known, Tally
 from analyzer.model.edge import Coverage, EdgeTable
-from analyzer.model.flow import OUT_OF_SIGHT, LostEvents, NodeStatus, Verdict
+from analyzer.model.flow import OUT_OF_SIGHT, KeptForm, LostEvents, NodeStatus, Verdict
 from analyzer.replay import ReplayServer
 from analyzer.sources.base import Record
 from tests.flows import WORLD, pod, tcp
@@ -43,12 +43,16 @@ RECORDS: list[Record] = [
 ]
 
 
+def exact() -> None:
+    """What makes a table exact that is."""
+
+
 def drawn(records: list[Record], width: int = 120, height: int = 40) -> str:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False, color_system=None)
     clock = iter(float(n) for n in range(1000))
     dashboard = Dashboard("Observing relay:4245", "flows.db", console, lambda: 12.0, lambda: next(clock))
     table = aggregate(records)
-    dashboard.update(table.coverage, table)
+    dashboard.update(table.coverage, table, exact)
     console.print(dashboard.view())
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -88,8 +92,8 @@ def handed_over(tables: list[EdgeTable]) -> Tally:
         for key, stats in whole.edges.items():
             table.stats(key).merge(stats)
             now += 1.0
-            tally.update(coverage, table, now)
-    tally.update(coverage, EdgeTable(), now + 1)
+            tally.update(coverage, table, now, exact)
+    tally.update(coverage, EdgeTable(), now + 1, exact)
     return tally
 
 
@@ -108,13 +112,27 @@ def test_addresses_outside_are_one_connection() -> None:
     assert known.total == 1
 
 
+def test_numbers_are_made_exact_before_they_are_looked_at_and_not_more_often() -> None:
+    tally, aggregator, settled = Tally(0.0), Aggregator(), list[float]()
+    aggregator.add_records([flow._replace(form=KeptForm(*flow.form)) for flow in [some(80)]] * 5)
+
+    def settle() -> None:
+        settled.append(now)
+        aggregator.settle()
+
+    for now in (10.0, 10.5, 11.0, 12.0, 13.9, 14.0):
+        tally.update(aggregator.latest.coverage, aggregator.latest, now, settle)
+    assert settled == [10.0, 12.0, 14.0]
+    assert tally.services == {"shop/web": 5, "shop/cart": 5}
+
+
 def test_new_connections_by_the_minute() -> None:
     tally, table = Tally(0.0), aggregate([some(1), some(2)])
-    tally.update(Coverage(), table, 10.0)
+    tally.update(Coverage(), table, 10.0, exact)
     for port in (3, 4, 5):
         table.merge(aggregate([some(port)]))
-    tally.update(Coverage(), table, 70.0)
-    tally.update(Coverage(), table, 300.0)
+    tally.update(Coverage(), table, 70.0, exact)
+    tally.update(Coverage(), table, 300.0, exact)
     assert list(tally.new) == [2, 3, 0, 0, 0, 0]
 
 
