@@ -45,17 +45,23 @@ def flow(time: int = START, uuid: str = "", server: int = 80, client: int = 40_0
 
 # -- One table, with C and without -----------------------------------------------------------------------------------------------
 
+# Few forms, so that they come again.
+KINDS: list[tuple[Any, ...]] = [
+    (CART, REDIS, {}),
+    (CART, REDIS, {"node": "node-2"}),
+    (CART, remote(REDIS), {"tcp_flags": SYN}),
+    (CART, REDIS, {"reply": True, "tcp_flags": RST}),
+    (CART, REDIS, {"reply": None, "weight": 7}),
+    (WEB, CART, {"weight": 7}),
+    (WEB, WORLD, {}),
+]
 FLOWS = st.builds(
-    lambda ends, server, client, **given: kept(tcp(*ends, server, client_port=client, **given)),
-    ends=st.sampled_from([(CART, REDIS), (CART, remote(REDIS)), (WEB, CART), (WEB, WORLD)]),
-    server=st.sampled_from([80, 80, 81, 50_000, 0]),
+    lambda kind, server, client, **given: kept(tcp(*kind[:2], server, client_port=client, **given, **kind[2])),
+    kind=st.sampled_from(KINDS),
+    server=st.sampled_from([80, 80, 80, 81, 50_000, 0]),
     client=st.sampled_from([40_000, 40_001, 80, 0]),
-    reply=st.sampled_from([False, True, None]),
     time=st.sampled_from([START, START - 1, START + 5, START + HOUR - 1, START + HOUR, START + DAY, START - DAY, 0]),
-    uuid=st.sampled_from(["", "a", "é", "00000003", UUIDS[3][:-1], "\U0010ffff", *UUIDS]),
-    node=st.sampled_from(["node-1", "node-1", "node-2"]),
-    tcp_flags=st.sampled_from([ACK, ACK, SYN, RST]),
-    weight=st.sampled_from([1, 1, 7]),
+    uuid=st.sampled_from(["", "", "a", "é", "00000003", UUIDS[3][:-1], "\U0010ffff", *UUIDS]),
 )
 
 
@@ -104,6 +110,15 @@ def test_so_it_is_where_there_is_little_room(flows: list[Flow], room: int) -> No
             patch.setattr(aggregation, name, room)
         forgetful = aggregate(flows * 2)
     assert forgetful == without(lambda: aggregate(flows * 2))
+
+
+def test_what_was_counted_is_not_forgotten_with_the_spots() -> None:
+    flows = [flow(START + number) for number in range(5)]
+    aggregator = Aggregator()
+    for forget in (aggregator._forget, aggregator._forget_spots):
+        aggregator.add_records(flows)
+        forget()
+    assert aggregator.table == without(lambda: aggregate(flows * 2))
 
 
 def test_samples_stay_the_smallest_uuids_of_all_that_share_an_edge() -> None:
@@ -344,7 +359,8 @@ def test_it_lets_go_of_everything() -> None:
 
     edge = Watched()
     flows = [flow()._replace(form=KeptForm(*flow().form), uuid="z") for _ in range(3000)]
-    before = [sys.getrefcount(each) for each in (edge, flows[0], flows[0].form, flows[-1].form)]
+    held = (edge, flows, flows[0], flows[0].form, flows[-1].form)
+    before = [sys.getrefcount(each) for each in held]
     tracemalloc.start()
     try:
         sizes = []
@@ -356,7 +372,7 @@ def test_it_lets_go_of_everything() -> None:
     finally:
         tracemalloc.stop()
     gc.collect()
-    assert [sys.getrefcount(each) for each in (edge, flows[0], flows[0].form, flows[-1].form)] == before
+    assert [sys.getrefcount(each) for each in held] == before
 
 
 @pytest.mark.parametrize(
@@ -393,7 +409,7 @@ def test_a_failure_of_what_it_asks_is_told_and_nothing_counted() -> None:
 
     at = placed(flow(), edge=Failing())
     with pytest.raises(LookupError, match="samples"):
-        left(flow(uuid="a"), at=at)
+        left(flow(uuid="a"), Skip.EMPTY, at=at)
     assert at.take() == []
 
     def broken() -> Iterator[Any]:
