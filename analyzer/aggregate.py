@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from analyzer.connection import is_service_address, observing_cluster, way
+from analyzer.evidence import add_evidence
 from analyzer.model.address import UNKNOWN, known_address, truncate
 from analyzer.model.edge import HOUR, Activity, EdgeKey, EdgeStats, EdgeTable, Group
 from analyzer.model.flow import (
-    Detail,
-    Direction,
     EventKind,
     Flow,
     FlowEndpoint,
@@ -19,7 +18,6 @@ from analyzer.model.flow import (
     LostEvents,
     NodeStatus,
     Skip,
-    Verdict,
 )
 from analyzer.model.l4 import L4
 from analyzer.shapes import DESTINATION_PORT, SOURCE_PORT, Line, Manner, Shape, ShapeKey, Shapes
@@ -40,8 +38,6 @@ MAX_SPOTS = 131_072
 """Forms remembered at a time, likewise."""
 MAX_MOVED = 4_096
 """Spots that other spots took the place of before what was counted at them is added up."""
-MAX_TEXT = 512
-"""Longest HTTP path or DNS name kept as evidence; a longer one marks the evidence as incomplete."""
 
 
 class _Crowd:
@@ -206,7 +202,7 @@ class Aggregator:
             if uuid and uuid < stats.samples.ceiling:
                 stats.samples.add(uuid)
             if not plain:
-                self._evidence(shape, manner, stats, flow)
+                add_evidence(self._table, stats, shape, manner, flow)
         self._table.coverage.edge_records += edge_records + (0 if counted is None else counted.counted)
 
     def _day(self, number: int) -> _Day:
@@ -346,72 +342,6 @@ class Aggregator:
         address = known_address(address)
         found = crowd.cells[truncate(address, group.level)] = (stats, _cell(stats, shape, day, time))
         return found
-
-    def _evidence(self, shape: Shape, manner: Manner, stats: EdgeStats, flow: Flow) -> None:
-        """What varies from record to record of one shape, or is rare."""
-        weight, detail = flow.weight, flow.detail
-        stats.resets += manner.resets * weight
-        stats.guessed += manner.guessed * weight
-        stats.conflicting += shape.conflicting * weight
-        if flow.aggregated:
-            stats.uncertain += weight
-        if not shape.kin.directed:
-            pair = (str(flow.source_port), str(flow.destination_port))
-            stats.pairs.add(pair[::-1] if shape.swapped else pair, weight)
-        if shape.outside:
-            self._names(shape, stats, flow)
-        if detail is not None:
-            self._details(shape, stats, flow, detail)
-
-    @staticmethod
-    def _names(shape: Shape, stats: EdgeStats, flow: Flow) -> None:
-        detail = flow.detail
-        names = () if detail is None else (detail.source_names if shape.outside == 1 else detail.destination_names)
-        end = flow.source if shape.outside == 1 else flow.destination
-        names = names or tuple(label.key for label in end.labels if label.source == "fqdn" and "*" not in label.key)
-        if not names:
-            stats.unnamed += flow.weight
-        for name in names:
-            if len(name) > MAX_TEXT:
-                stats.names.overflow = True
-            else:
-                stats.names.add(name, flow.weight)
-
-    def _details(self, shape: Shape, stats: EdgeStats, flow: Flow, detail: Detail) -> None:
-        weight = flow.weight
-        service = detail.source_service if shape.kin.reply else detail.destination_service
-        if service:
-            stats.services.add(service, weight)
-        for direction, allowed, denied in (
-            (Direction.EGRESS, detail.egress_allowed_by, detail.egress_denied_by),
-            (Direction.INGRESS, detail.ingress_allowed_by, detail.ingress_denied_by),
-        ):
-            for policy in allowed:
-                stats.allowed_by.add((direction.name, *policy), weight)
-            for policy in denied:
-                stats.denied_by.add((direction.name, *policy), weight)
-        if detail.http is not None:
-            http = detail.http
-            if len(http.path) + len(http.host) > MAX_TEXT:
-                stats.http.overflow = True
-            else:
-                verdict = Verdict.DROPPED if http.code == 403 else flow.verdict
-                stats.http.add((http.method, http.path, http.host, str(int(verdict))), weight)
-        if detail.dns is not None:
-            self._dns(shape, stats, flow, detail)
-
-    def _dns(self, shape: Shape, stats: EdgeStats, flow: Flow, detail: Detail) -> None:
-        dns = detail.dns
-        assert dns is not None
-        if not dns.query or len(dns.query) > MAX_TEXT:
-            stats.queries.overflow = stats.queries.overflow or bool(dns.query)
-            return
-        # Search-list expansions come back as NXDOMAIN: names nobody can use.
-        if (shape.kin.reply or dns.ips) and not dns.rcode:
-            stats.queries.add(dns.query, flow.weight)
-        cluster = observing_cluster(flow.node)
-        for address in dns.ips[:64]:
-            self._table.answers.add((cluster, address[:64], dns.query), flow.weight)
 
 
 def _cell(stats: EdgeStats, shape: Shape, day: int, time: int) -> Activity:

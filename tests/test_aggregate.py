@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from analyzer import aggregate as aggregation
 from analyzer import shapes
-from analyzer.aggregate import MAX_TEXT, Aggregator, aggregate
+from analyzer.aggregate import Aggregator, aggregate
+from analyzer.evidence import MAX_TEXT
 from analyzer.model.edge import DAY, EdgeStats, EdgeTable
 from analyzer.model.flow import (
     Detail,
