@@ -331,6 +331,40 @@ def test_two_lines_that_differ_anywhere_are_two() -> None:
         assert not knows(lines, whole[:end] + "\0" * size + whole[end:])
 
 
+def test_stretches_in_another_order_are_another_line() -> None:
+    """The hash goes through a line in blocks of 16 bytes: first what comes before the ports, then what comes after them."""
+    lines, whole = compiled(), line()
+    flow = slow_decode(whole.encode())
+    one, other, middle, end = "a" * 16, "b" * 16, whole.index(',"l4"'), whole.index('"time"', 20)
+
+    def with_fields(first: str, second: str) -> str:
+        """A line with these texts before and after its ports, each from the 64th of its blocks on."""
+        before, between, after = f'{whole[:middle]},"x":"', f'"{whole[middle:end]}"y":"', f'",{whole[end:]}'
+        cut = before.index(UUID) + len(UUID), between.index("8080") + len("8080")
+        pads = (64 * 16 - len(before) + cut[0], 64 * 16 - len(between) + cut[1])
+        return f"{before}{'c' * pads[0]}{first}{between}{'c' * pads[1]}{second}{after}"
+
+    for kept, swapped in (
+        ((one + other, ""), (other + one, "")),
+        (("", one + other), ("", other + one)),
+        ((one, other), (other, one)),
+        ((one[:8] + other[:8], ""), (other[:8] + one[:8], "")),
+    ):
+        assert lines.keep(with_fields(*kept).encode(), flow)  # type: ignore[arg-type]
+        assert knows(lines, with_fields(*kept))
+        assert not knows(lines, with_fields(*swapped))
+
+
+def test_ports_that_are_none_are_not_kept() -> None:
+    lines, whole = compiled(), line(kind="SCTP").encode()
+    flow = slow_decode(whole)
+    assert isinstance(flow, Flow)
+    for ports in ((65_536, 1), (1, 65_536), (-1, 1), (1, 2**32 + 1)):
+        assert not lines.keep(whole, flow._replace(source_port=ports[0], destination_port=ports[1]))
+    assert lines.keep(whole, flow._replace(source_port=65_535, destination_port=0))
+    assert lines.read(whole)[0] == [flow._replace(source_port=65_535, destination_port=0)]
+
+
 def test_more_lines_than_there_is_room_for_are_found_or_not_and_never_mistaken() -> None:
     lines, count = compiled(1), 200_000
     [flow] = slowly(line())
@@ -400,7 +434,7 @@ def test_it_lets_go_of_everything() -> None:
         lambda lines: lines.keep(line().encode(), Skip.EMPTY),
         lambda lines: lines.keep(line().encode(), (1, 2)),
         lambda lines: type(lines)(Flow, print, b"short"),
-        lambda lines: type(lines)(int, print, bytes(16)),
+        lambda lines: type(lines)(int, print, bytes(known.compiled.SECRET)),
     ],
 )
 def test_what_it_cannot_take_is_an_error(call: Any) -> None:
