@@ -36,8 +36,6 @@ MAX_ENDS = 65_536
 """Pods and other ends remembered at a time, likewise."""
 MAX_SPOTS = 131_072
 """Forms remembered at a time, likewise."""
-MAX_MOVED = 4_096
-"""Spots that other spots took the place of before what was counted at them is added up."""
 
 
 class _Crowd:
@@ -99,7 +97,7 @@ class Aggregator:
         self._stats: dict[Line, EdgeStats] = {}
         self._places: dict[tuple[str, int], dict[ShapeKey, _Place]] = {}
         self._days: dict[int, _Day] = {}
-        self._placed = self._spots = self._moved = 0
+        self._placed = self._spots = 0
 
     @property
     def table(self) -> EdgeTable:
@@ -118,7 +116,7 @@ class Aggregator:
         table, self._table = self.table, EdgeTable()
         for each in (self._tokens, self._stats, self._places, self._days):
             each.clear()
-        self._placed = self._spots = self._moved = 0
+        self._placed = self._spots = 0
         return table
 
     def _forget(self) -> None:
@@ -134,7 +132,6 @@ class Aggregator:
 
     def settle(self) -> None:
         """Add up what was counted at spots since the last time. Who interrupts this has no use for the table any more."""
-        self._moved = 0
         for day in self._days.values():
             for spot, flows, first, last, hours in day.spots.take():
                 _, _, _, node, stats, cell, weight, answered, _, _, _, _ = spot
@@ -242,15 +239,11 @@ class Aggregator:
         )  # fmt: skip
         # Which way it runs must not depend on the packet's ports. A port that is a tuple is equal to none, and so never found.
         if form.__class__ is KeptForm and told is is_reply:
-            if day.spots.get(id(form)) is None:
-                if self._spots >= MAX_SPOTS:
-                    self._forget_spots()
-                self._spots += 1
-            elif self._moved >= MAX_MOVED:
-                self.settle()
-            else:
-                self._moved += 1
+            if self._spots >= MAX_SPOTS:
+                self._forget_spots()
+            self._spots -= len(day.spots)
             day.spots[id(form)] = spot
+            self._spots += len(day.spots)
         return spot
 
     def _node(self, day: _Day, flow: Flow) -> tuple[Activity, dict[ShapeKey, _Place]]:

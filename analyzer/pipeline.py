@@ -43,10 +43,12 @@ _LATER = {"recommend": "analyzer.recommend", "service_graph": "analyzer.graph"}
 """What is imported when it is asked for: reading needs none of it, and policies alone take longer to import than all the rest."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_LATER[name]), name)
 
 
 OnBatch = Callable[[Coverage, EdgeTable, Callable[[], None]], None]

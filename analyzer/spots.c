@@ -3,6 +3,7 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,21 +13,24 @@
 enum { TIME = 0, UUID = 1, SOURCE_PORT = 4, DESTINATION_PORT = 5, FORM = 6, FIELDS = 7 }; /* of a flow */
 enum { BY_SOURCE = 1, PORT = 2, STATS = 4, PLAIN = 8, VALUES = 12 };                      /* of a spot */
 #define LINE 64      /* bytes of a processor's cache line */
-#define FEWEST 1024  /* slots of a table; a power of two */
+#define FEWEST 16    /* slots of a table; a power of two */
 #define HIGHEST UINT64_MAX
 
 /* -- A table of spots ---------------------------------------------------------------------------------------------------------- */
 
-/* As large as a cache line: what is far away is fetched once. */
+/* As large as a cache line: what is far away is fetched once. A form has a slot, which tells how to find the port of the server; for
+ * further ports of its flows it has further slots. */
 typedef struct {
     const void *form; /* its address; NULL: an empty slot */
     PyObject *spot;   /* holds on to the form */
     uint64_t ceiling; /* how the largest uuid begins that its edge may keep, as far as is known */
     int64_t first, last, count;
-    int32_t port; /* -1: nothing is counted here */
+    int32_t port; /* NONE: nothing is counted here */
     uint32_t hours;
-    bool by_source;
+    bool further, by_source;
 } Slot;
+
+#define NONE (-1)
 
 typedef struct {
     PyObject_HEAD void *memory;
@@ -34,49 +38,45 @@ typedef struct {
     size_t size, used;
     uint32_t *counted; /* slots with a count, in the order it came */
     size_t counts, room;
-    PyObject *replaced; /* what was counted at spots whose place another took, or NULL */
 } Spots;
 
-static size_t
-place_of(const Spots *self, const void *form)
-{
-    uint64_t mixed = ((uint64_t)(uintptr_t)form >> 4) * 0x9e3779b97f4a7c15ULL;
-    return (size_t)(mixed >> 32) & (self->size - 1);
-}
-
-static bool
-allocate(Spots *self, size_t size)
-{
-    void *memory = PyMem_RawCalloc(size + 1, sizeof(Slot));
-    if (memory == NULL)
-        return false;
-    self->memory = memory;
-    self->slots = (Slot *)(((uintptr_t)memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
-    self->size = size;
-    return true;
-}
-
-/* The slot of a form, or the empty one where it belongs. */
+/* The slot of a form - of a further port, or its first - or the empty one where it belongs. */
 static Slot *
-slot_of(const Spots *self, const void *form)
+find(const Spots *self, const void *form, bool further, int32_t port)
 {
-    size_t at = place_of(self, form);
-    while (self->slots[at].form != NULL && self->slots[at].form != form)
-        at = (at + 1) & (self->size - 1);
-    return &self->slots[at];
+    static Slot nothing; /* where there are no slots yet */
+    uint64_t key = (uint64_t)(uintptr_t)form >> 4;
+    if (further)
+        key ^= ((uint64_t)(uint32_t)port + 1) * 0xff51afd7ed558ccdULL;
+    if (self->size == 0)
+        return &nothing;
+    for (size_t at = (size_t)(key * 0x9e3779b97f4a7c15ULL >> 32);; at++) {
+        Slot *slot = &self->slots[at & (self->size - 1)];
+        if (slot->form == NULL || (slot->form == form && slot->further == further && (!further || slot->port == port)))
+            return slot;
+    }
 }
 
 static bool
 grow(Spots *self)
 {
     Spots old = *self;
-    if (!allocate(self, old.size * 2))
+    size_t size = old.size ? old.size * 2 : FEWEST;
+    void *memory = PyMem_RawCalloc(size + 1, sizeof(Slot));
+    if (memory == NULL)
         return false;
-    for (size_t n = 0; n < old.size; n++)
-        if (old.slots[n].form != NULL)
-            *slot_of(self, old.slots[n].form) = old.slots[n];
-    for (size_t n = 0; n < old.counts; n++)
-        self->counted[n] = (uint32_t)(slot_of(self, old.slots[old.counted[n]].form) - self->slots);
+    self->memory = memory;
+    self->slots = (Slot *)(((uintptr_t)memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    self->size = size;
+    for (size_t n = 0; n < old.size; n++) {
+        const Slot *slot = &old.slots[n];
+        if (slot->form != NULL)
+            *find(self, slot->form, slot->further, slot->port) = *slot;
+    }
+    for (size_t n = 0; n < old.counts; n++) {
+        const Slot *slot = &old.slots[old.counted[n]];
+        self->counted[n] = (uint32_t)(find(self, slot->form, slot->further, slot->port) - self->slots);
+    }
     PyMem_RawFree(old.memory);
     return true;
 }
@@ -98,33 +98,30 @@ beginning(PyObject *text, uint64_t *number)
     return true;
 }
 
-/* Whether the edge of a spot may keep a uuid: 1 or 0, or -1 with an exception set. Others with the same edge lower its ceiling, too,
- * which is therefore asked for where the one known here does not settle it. */
+/* Whether the edge of a slot may keep a uuid: 1 or 0, or -1 with an exception set. Others with the same edge lower its ceiling, too,
+ * which is therefore asked for where the one known here does not settle it. Asking may run Python, after which there may be no such slot. */
 static int
-is_sample(Spots *self, const void *form, PyObject *uuid)
+is_sample(const Spots *self, Slot *slot, PyObject *uuid)
 {
     uint64_t begins;
+    const Slot key = *slot;
     if (!PyUnicode_CheckExact(uuid))
         return 1;
-    if (PyUnicode_GET_LENGTH(uuid) == 0)
+    if (PyUnicode_GET_LENGTH(uuid) == 0 || (beginning(uuid, &begins) && begins > slot->ceiling))
         return 0;
-    if (beginning(uuid, &begins) && begins > slot_of(self, form)->ceiling)
-        return 0;
-    PyObject *stats = Py_NewRef(PyTuple_GET_ITEM(slot_of(self, form)->spot, STATS));
-    PyObject *samples = PyObject_GetAttrString(stats, "samples");
+    PyObject *spot = Py_NewRef(slot->spot);
+    PyObject *samples = PyObject_GetAttrString(PyTuple_GET_ITEM(spot, STATS), "samples");
     PyObject *ceiling = samples == NULL ? NULL : PyObject_GetAttrString(samples, "ceiling");
-    Py_DECREF(stats);
     Py_XDECREF(samples);
-    if (ceiling == NULL)
-        return -1;
-    int found = !PyUnicode_CheckExact(ceiling) || PyUnicode_Compare(uuid, ceiling) < 0;
-    /* Asking may have run Python, so that the slot may be another one now, or gone. */
-    Slot *slot = slot_of(self, form);
-    if (slot->form == NULL)
-        found = 1;
-    else if (!beginning(ceiling, &slot->ceiling))
-        slot->ceiling = HIGHEST;
-    Py_DECREF(ceiling);
+    int found = -1;
+    if (ceiling != NULL) {
+        slot = find(self, key.form, key.further, key.port);
+        found = slot->spot != spot || !PyUnicode_CheckExact(ceiling) || PyUnicode_Compare(uuid, ceiling) < 0;
+        if (slot->spot == spot && !beginning(ceiling, &slot->ceiling))
+            slot->ceiling = HIGHEST;
+    }
+    Py_XDECREF(ceiling);
+    Py_DECREF(spot);
     return found;
 }
 
@@ -154,21 +151,26 @@ note_counted(Spots *self, const Slot *slot)
     return true;
 }
 
-/* Count a flow of an hour: 1 if that was done, 0 if it is for Python, which then finds everything as it was, or -1 with an exception. */
+/* Count a flow: 1 if that was done, 0 if it is for Python, which then finds everything as it was, or -1 with an exception set. */
 static int
 count(Spots *self, PyObject *flow, long long since, long long until, uint32_t hour)
 {
     long long time, port;
     const void *form = PyTuple_GET_ITEM(flow, FORM);
-    Slot *slot = slot_of(self, form);
-    if (slot->form == NULL || slot->port < 0 || !number(PyTuple_GET_ITEM(flow, TIME), &time) || time < since ||
-        time >= until || !number(PyTuple_GET_ITEM(flow, slot->by_source ? SOURCE_PORT : DESTINATION_PORT), &port) ||
-        port != slot->port)
+    Slot *slot = find(self, form, false, NONE);
+    if (slot->form == NULL || !number(PyTuple_GET_ITEM(flow, TIME), &time) || time < since || time >= until ||
+        !number(PyTuple_GET_ITEM(flow, slot->by_source ? SOURCE_PORT : DESTINATION_PORT), &port) || port < 0 ||
+        port > INT32_MAX)
         return 0;
-    int sample = is_sample(self, form, PyTuple_GET_ITEM(flow, UUID));
+    if (port != slot->port)
+        slot = find(self, form, true, (int32_t)port);
+    if (slot->form == NULL)
+        return 0;
+    const Slot key = *slot;
+    int sample = is_sample(self, slot, PyTuple_GET_ITEM(flow, UUID));
     if (sample)
         return sample < 0 ? -1 : 0;
-    slot = slot_of(self, form);
+    slot = find(self, key.form, key.further, key.port);
     if (slot->count == 0) {
         if (!note_counted(self, slot))
             return PyErr_NoMemory(), -1;
@@ -192,49 +194,8 @@ spots_get(PyObject *object, PyObject *id)
     const void *form = PyLong_AsVoidPtr(id);
     if (form == NULL && PyErr_Occurred())
         return NULL;
-    const Slot *slot = form == NULL ? NULL : slot_of((Spots *)object, form);
-    return Py_NewRef(slot == NULL || slot->form == NULL ? Py_None : slot->spot);
-}
-
-/* What was counted at a slot, whose count is forgotten. */
-static PyObject *
-taken_from(Slot *slot)
-{
-    PyObject *made = Py_BuildValue("OLLLI", slot->spot, (long long)slot->count, (long long)slot->first, (long long)slot->last,
-                                   (unsigned int)slot->hours);
-    if (made != NULL)
-        slot->count = 0;
-    return made;
-}
-
-/* Take what was counted since the last time. Where memory runs out, nothing more can be expected of the counts. */
-static PyObject *
-spots_take(PyObject *object, PyObject *Py_UNUSED(ignored))
-{
-    Spots *self = (Spots *)object;
-    PyObject *taken = self->replaced == NULL ? PyList_New(0) : self->replaced;
-    self->replaced = NULL;
-    for (size_t n = 0; taken != NULL && n < self->counts; n++) {
-        Slot *slot = &self->slots[self->counted[n]];
-        PyObject *made = slot->count == 0 ? Py_NewRef(Py_None) : taken_from(slot);
-        if (made == NULL || (made != Py_None && PyList_Append(taken, made) < 0))
-            Py_CLEAR(taken);
-        Py_XDECREF(made);
-    }
-    self->counts = 0;
-    return taken;
-}
-
-/* Keep for `take` what was counted at a slot whose spot another one replaces. */
-static bool
-put_aside(Spots *self, Slot *slot)
-{
-    if (self->replaced == NULL)
-        self->replaced = PyList_New(0);
-    PyObject *made = self->replaced == NULL ? NULL : taken_from(slot);
-    bool done = made != NULL && PyList_Append(self->replaced, made) == 0;
-    Py_XDECREF(made);
-    return done;
+    const Slot *slot = find((Spots *)object, form, false, NONE);
+    return Py_NewRef(slot->form == NULL ? Py_None : slot->spot);
 }
 
 static int
@@ -247,26 +208,26 @@ spots_set(PyObject *object, PyObject *id, PyObject *spot)
         return -1;
     if (spot == NULL || !PyTuple_CheckExact(spot) || PyTuple_GET_SIZE(spot) != VALUES || PyTuple_GET_ITEM(spot, 0) != form)
         return PyErr_Format(PyExc_TypeError, "a spot has %d values, and its form comes first", VALUES), -1;
-    Slot *slot = slot_of(self, form);
-    if (slot->count && !put_aside(self, slot))
-        return -1;
-    if (slot->form == NULL) {
-        if (self->used + self->used / 2 >= self->size) {
-            if (!grow(self))
-                return PyErr_NoMemory(), -1;
-            slot = slot_of(self, form);
-        }
-        slot->form = form;
-        self->used++;
+    if (PyTuple_GET_ITEM(spot, PLAIN) != Py_True || !number(PyTuple_GET_ITEM(spot, PORT), &port) || port < 0 || port > INT32_MAX)
+        port = NONE;
+    bool by_source = PyTuple_GET_ITEM(spot, BY_SOURCE) == Py_True;
+    const Slot *first = find(self, form, false, NONE);
+    bool further = first->form != NULL && first->port != port;
+    if (further && (port == NONE || first->by_source != by_source))
+        return 0; /* flows of this form are told apart by another port than this one */
+    Slot *slot = find(self, form, further, (int32_t)port);
+    if (slot->form != NULL)
+        return 0;
+    if (self->used + self->used / 2 >= self->size) {
+        if (!grow(self))
+            return PyErr_NoMemory(), -1;
+        slot = find(self, form, further, (int32_t)port);
     }
-    bool counts = PyTuple_GET_ITEM(spot, PLAIN) == Py_True && number(PyTuple_GET_ITEM(spot, PORT), &port) && port >= 0 &&
-                  port <= INT32_MAX;
-    slot->port = counts ? (int32_t)port : -1;
-    slot->by_source = PyTuple_GET_ITEM(spot, BY_SOURCE) == Py_True;
-    slot->ceiling = HIGHEST;
-    PyObject *old = slot->spot;
-    slot->spot = Py_NewRef(spot);
-    Py_XDECREF(old);
+    self->used++;
+    *slot = (Slot){
+        .form = form, .spot = Py_NewRef(spot), .ceiling = HIGHEST, .port = (int32_t)port, .further = further,
+        .by_source = by_source,
+    };
     return 0;
 }
 
@@ -276,18 +237,44 @@ spots_length(PyObject *object)
     return (Py_ssize_t)((Spots *)object)->used;
 }
 
+/* Take what was counted since the last time. Where memory runs out, nothing more can be expected of the counts. */
 static PyObject *
-spots_clear(PyObject *object, PyObject *Py_UNUSED(ignored))
+spots_take(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
-    Spots *self = (Spots *)object, old = *self;
-    if (self->counts || self->replaced != NULL)
-        return PyErr_Format(PyExc_ValueError, "what was counted is still to be taken"), NULL;
-    if (!allocate(self, FEWEST))
-        return PyErr_NoMemory();
-    self->used = 0;
+    Spots *self = (Spots *)object;
+    PyObject *taken = PyList_New((Py_ssize_t)self->counts);
+    for (size_t n = 0; taken != NULL && n < self->counts; n++) {
+        const Slot *slot = &self->slots[self->counted[n]];
+        PyObject *made = Py_BuildValue("OLLLI", slot->spot, (long long)slot->count, (long long)slot->first,
+                                       (long long)slot->last, (unsigned int)slot->hours);
+        if (made == NULL)
+            Py_CLEAR(taken);
+        else
+            PyList_SET_ITEM(taken, (Py_ssize_t)n, made);
+    }
+    for (size_t n = 0; n < self->counts; n++)
+        self->slots[self->counted[n]].count = 0;
+    self->counts = 0;
+    return taken;
+}
+
+static void
+release(Spots *self)
+{
+    Spots old = *self;
+    self->memory = self->slots = NULL;
+    self->size = self->used = 0;
     for (size_t n = 0; n < old.size; n++)
         Py_XDECREF(old.slots[n].spot);
     PyMem_RawFree(old.memory);
+}
+
+static PyObject *
+spots_clear(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    if (((Spots *)object)->counts)
+        return PyErr_Format(PyExc_ValueError, "what was counted is still to be taken"), NULL;
+    release((Spots *)object);
     Py_RETURN_NONE;
 }
 
@@ -296,12 +283,7 @@ spots_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     if (PyTuple_GET_SIZE(args) || keywords != NULL)
         return PyErr_Format(PyExc_TypeError, "Spots takes no arguments"), NULL;
-    Spots *self = (Spots *)type->tp_alloc(type, 0);
-    if (self != NULL && !allocate(self, FEWEST)) {
-        Py_DECREF(self);
-        return PyErr_NoMemory();
-    }
-    return (PyObject *)self;
+    return type->tp_alloc(type, 0);
 }
 
 static void
@@ -309,11 +291,8 @@ spots_dealloc(PyObject *object)
 {
     Spots *self = (Spots *)object;
     PyTypeObject *type = Py_TYPE(object);
-    for (size_t n = 0; n < self->size; n++)
-        Py_XDECREF(self->slots[n].spot);
-    PyMem_RawFree(self->memory);
+    release(self);
     PyMem_RawFree(self->counted);
-    Py_XDECREF(self->replaced);
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -371,6 +350,18 @@ rest_next(PyObject *object)
     return NULL;
 }
 
+/* The nearest number that fits. */
+static int
+nearest(PyObject *object, void *value)
+{
+    int overflow;
+    long long found = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (found == -1 && !overflow && PyErr_Occurred())
+        return 0;
+    *(long long *)value = overflow > 0 ? LLONG_MAX : overflow < 0 ? LLONG_MIN : found;
+    return 1;
+}
+
 static PyObject *
 rest_at(PyObject *object, PyObject *args)
 {
@@ -379,7 +370,7 @@ rest_at(PyObject *object, PyObject *args)
     PyObject *spots;
     long long since, until;
     unsigned int hour;
-    if (state == NULL || !PyArg_ParseTuple(args, "O!LLI", state->spots, &spots, &since, &until, &hour))
+    if (state == NULL || !PyArg_ParseTuple(args, "O!O&O&I", state->spots, &spots, nearest, &since, nearest, &until, &hour))
         return NULL;
     self->since = since;
     self->until = until;
@@ -450,26 +441,39 @@ static int
 module_exec(PyObject *module)
 {
     State *state = PyModule_GetState(module);
-    PyObject *rest = PyType_FromModuleAndSpec(module, &rest_spec, NULL);
     state->spots = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spots_spec, NULL);
-    int failed = rest == NULL || state->spots == NULL || PyModule_AddObjectRef(module, "Rest", rest) < 0 ||
-                 PyModule_AddObjectRef(module, "Spots", (PyObject *)state->spots) < 0;
+    if (state->spots == NULL || PyModule_AddObjectRef(module, "Spots", (PyObject *)state->spots) < 0)
+        return -1;
+    PyObject *rest = PyType_FromModuleAndSpec(module, &rest_spec, NULL);
+    int failed = rest == NULL || PyModule_AddObjectRef(module, "Rest", rest) < 0;
     Py_XDECREF(rest);
     return failed ? -1 : 0;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    Py_VISIT(((State *)PyModule_GetState(module))->spots);
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    Py_CLEAR(((State *)PyModule_GetState(module))->spots);
+    return 0;
 }
 
 static void
 module_free(void *module)
 {
-    State *state = PyModule_GetState(module);
-    if (state != NULL)
-        Py_CLEAR(state->spots);
+    module_clear(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
 
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "_spots", "Spots, in C.", sizeof(State), NULL, module_slots, NULL, NULL, module_free,
+    PyModuleDef_HEAD_INIT, "_spots", "Spots, in C.", sizeof(State), NULL, module_slots, module_traverse, module_clear, module_free,
 };
 
 PyMODINIT_FUNC

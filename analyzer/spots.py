@@ -4,7 +4,7 @@ Most flows of a file have a form that was met before, and so a spot: node, edge 
 how many there were and when, at objects that are a dozen reaches into memory away. In C that is one, since the sums stay beside
 the form until they are taken. A flow is counted there only if
 
-- its form has a spot, nothing but counting is to be done at it, and the flow has the spot's server port;
+- its form has a spot for the flow's server port, and nothing but counting is to be done there;
 - it is of the hour that was set, which is one of the spots' day;
 - its uuid is none that the edge would keep as a sample.
 
@@ -33,19 +33,23 @@ S = TypeVar("S")
 
 
 class Spots(Protocol[S]):
-    """Spots of one day by the `id` of their form. Of the values of a spot, the C reads the form, whether the source's port is the
-    server's, that port (an int, or nothing is counted), in place 4 the edge, whose samples are asked for their ceiling, and in
-    place 8 whether counting is all that is to be done."""
+    """Spots of one day by the `id` of their form, which they hold on to. Of the values of a spot, the C reads the form, whether the
+    source's port is the server's, that port (an int, or nothing is counted), in place 4 the edge, whose samples are asked for
+    their ceiling, and in place 8 whether counting is all that is to be done."""
 
-    def get(self, form: int, /) -> S | None: ...
+    def get(self, form: int, /) -> S | None:
+        """A spot of the form, perhaps for another port."""
+        ...
 
-    def __setitem__(self, form: int, spot: S, /) -> None: ...
+    def __setitem__(self, form: int, spot: S, /) -> None:
+        """Keep a spot. In C a form may have one for each port of a server, and the first that was set for a port stays."""
+        ...
 
     def __len__(self) -> int: ...
 
     def take(self) -> list[tuple[S, int, int, int, int]]:
         """What was counted since the last time: at which spot, how many flows, their first and last time in nanoseconds, and
-        the bits of their hours. A spot may come more than once."""
+        the bits of their hours."""
         ...
 
     def clear(self) -> None:

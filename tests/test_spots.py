@@ -55,7 +55,7 @@ KINDS: list[tuple[Any, ...]] = [
     (WEB, WORLD, {}),
     (WORLD._replace(pod="cart-1", namespace="shop"), REDIS, {}),
 ]
-TIMES = [START, START + 5, START + 9, START + HOUR - 1, START, START - 1, START + HOUR, START + DAY, START - DAY, 0]
+TIMES = [START, START + 5, START + 9, START + HOUR - 1, START - 1, START + HOUR, START + DAY, START - DAY, 0, 2**63 - 1]
 
 
 def made(kind: tuple[Any, ...], server: int, **given: Any) -> Flow:
@@ -132,6 +132,15 @@ def test_what_was_counted_is_not_forgotten_with_the_spots() -> None:
         aggregator.add_records(flows)
         forget()
     assert aggregator.table == without(lambda: aggregate(flows * 2))
+
+
+@pytest.mark.parametrize("time", [0, 1, 2**63 - 1, 2**63 - 2, 2**63 - 1 - HOUR])
+def test_the_first_and_the_last_hour_are_hours_like_others(time: int) -> None:
+    flows = [flow(time)] * 5
+    table = aggregate(flows)
+    assert table == without(lambda: aggregate(flows))
+    [stats] = table.edges.values()
+    assert (stats.weight, stats.first, stats.last) == (5, time, time)
 
 
 def test_samples_stay_the_smallest_uuids_of_all_that_share_an_edge() -> None:
@@ -287,6 +296,15 @@ def test_a_ceiling_is_asked_for_again_as_long_as_it_matters() -> None:
     assert left(flow(uuid=UUIDS[3]), at=at) == [flow(uuid=UUIDS[3])]
 
 
+def test_ports_of_one_form_in_turn_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    met, found = list[Any](), Aggregator._spot
+    monkeypatch.setattr(Aggregator, "_spot", lambda *args: met.append(args) or found(*args))  # type: ignore[func-returns-value]
+    flows = [flow(server=80 + number % 3, client=40_000 + number) for number in range(60)]
+    table = aggregate(flows)
+    assert len(met) == 3
+    assert table == without(lambda: aggregate(flows))
+
+
 def test_nothing_is_counted_before_it_is_told_where() -> None:
     assert left(flow(), flow()) == [flow(), flow()]
 
@@ -339,17 +357,52 @@ def test_spots_are_found_by_the_id_of_their_form_however_many_they_are() -> None
     assert left(flows[0], at=at) == []
 
 
-def test_what_was_counted_at_a_spot_outlives_it() -> None:
+def test_a_form_has_a_spot_for_each_port_and_the_first_one_stays() -> None:
     one = flow()
     at = placed(one)
-    first = at.get(id(one.form))
-    assert left(one, one, at=at) == []
+    first, third = at.get(id(one.form)), spot(one)
     at[id(one.form)] = second = spot(one, 81)
-    assert left(flow(server=81), one, at=at) == [one]
-    assert len(at) == 1
-    taken = at.take()
-    assert [(where is first, where is second, count) for where, count, *_ in taken] == [(1, 0, 2), (0, 1, 1)]
-    assert at.take() == []
+    at[id(one.form)] = third
+    at[id(one.form)] = spot(one, 81)
+    at[id(one.form)] = spot(one, (82,))
+    at[id(one.form)] = spot(one, 83, by_source=True)
+    at[id(one.form)] = spot(one, 84, plain=False)
+    others = [flow(server=number) for number in (82, 83, 84, 40_000)]
+    assert left(one, flow(server=81), one, *others, one, flow(server=81), at=at) == others
+    assert len(at) == 2
+    assert at.get(id(one.form)) is first
+    assert [(where is first, where is second, count) for where, count, *_ in at.take()] == [(1, 0, 3), (0, 1, 2)]
+
+
+def test_a_form_whose_first_flow_had_no_port_has_spots_for_others() -> None:
+    at = placed(flow(server=0), port=(0,))
+    at[id(flow().form)] = spot(flow())
+    assert left(flow(), flow(server=0), flow(), at=at) == [flow(server=0)]
+    assert len(at) == 2
+
+
+def test_many_ports_of_many_forms() -> None:
+    flows = [flow()._replace(form=KeptForm(*flow().form)) for _ in range(50)]
+    at = new_spots()
+    for port in range(200):
+        for number, each in enumerate(flows):
+            at[id(each.form)] = spot(each, port, edge=Edge(str(number)))
+            assert left(*[each._replace(destination_port=port)] * 2, at=at) == []
+    assert len(at) == 10_000
+    taken = {(where[4].samples.ceiling, where[2]): count for where, count, *_ in at.take()}
+    assert taken == {(str(number), port): 2 for number in range(50) for port in range(200)}
+
+
+def test_days_without_spots_take_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        many = [new_spots() for _ in range(1000)]
+        for each in many:
+            each.take()
+            each.clear()
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_it_lets_go_of_everything() -> None:
@@ -470,17 +523,6 @@ def test_those_who_look_all_the_time_settle_first() -> None:
     assert seen() == [7, 7, 8]
     assert aggregator.table is aggregator.latest
     assert seen() == [8, 8, 8]
-
-
-def test_ports_of_one_form_in_turn_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    settled, settle = list[Aggregator](), Aggregator.settle
-    monkeypatch.setattr(aggregation, "MAX_MOVED", 3)
-    monkeypatch.setattr(Aggregator, "settle", lambda self: settled.append(self) or settle(self))  # type: ignore[func-returns-value]
-    flows = [flow(server=80 + number // 2 % 2) for number in range(40)]
-    aggregator = Aggregator()
-    aggregator.add_records(flows)
-    assert len(settled) == 4
-    assert aggregator.table == without(lambda: aggregate(flows))
 
 
 def test_a_key_press_while_it_is_added_up_neither_loses_nor_doubles(tmp_path: Any) -> None:

@@ -150,7 +150,7 @@ def listen(inputs: Inputs, given: Given) -> Heard:
         for batch in batches(*limited(sources.flows, selection(inputs), inputs), nothing_read_before):
             window.add(batch.records)
             aggregator.add(batch)
-            update(aggregator.table, window.events)
+            update(aggregator.latest, window.events)
         stored: list[Edge] = []
         for where, (since, until), keep in asked:
             with Store.open(where, create=False) as store:
