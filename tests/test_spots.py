@@ -6,8 +6,10 @@ import gc
 import os
 import sys
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from importlib.util import module_from_spec, spec_from_file_location
 from types import SimpleNamespace
 from typing import Any
 
@@ -393,6 +395,15 @@ def test_many_ports_of_many_forms() -> None:
     assert taken == {(str(number), port): 2 for number in range(50) for port in range(200)}
 
 
+def test_many_ports_of_one_form() -> None:
+    one, at = flow(), new_spots()
+    for port in range(5000):
+        at[id(one.form)] = spot(one, port)
+        assert at.get(id(one.form))[2] == 0  # type: ignore[index]
+    assert left(*[one._replace(destination_port=port) for port in range(5000)], at=at) == []
+    assert sorted(where[2] for where, *_ in at.take()) == list(range(5000))
+
+
 def test_days_without_spots_take_no_memory() -> None:
     tracemalloc.start()
     try:
@@ -439,6 +450,19 @@ def test_it_lets_go_of_everything() -> None:
         tracemalloc.stop()
     gc.collect()
     assert [sys.getrefcount(each) for each in held] == before
+
+
+def test_the_module_itself_can_be_let_go() -> None:
+    found = spec_from_file_location("analyzer._spots", spots.compiled.__file__)
+    assert found is not None
+    assert found.loader is not None
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    assert len(module.Spots()) == 0
+    watched = weakref.ref(module)
+    del module, found
+    gc.collect()
+    assert watched() is None
 
 
 @pytest.mark.parametrize(
