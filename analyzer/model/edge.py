@@ -119,6 +119,11 @@ class EdgeStats:
         setattr(self, name, made)
         return made
 
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        # Asking every slot, as pickling does by itself, would make all the evidence that is not there.
+        there = {name: getattr(self, name) for name in ("activity", *self.WEIGHTS)}
+        return None, {**there, **dict(self.evidence())}
+
     def evidence(self) -> Iterator[tuple[str, Bounded[Any]]]:
         """The evidence that is there, by name, without making the rest."""
         for name in self.EVIDENCE:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from analyzer.errors import SourceError
 from analyzer.model.edge import EdgeTable
 from analyzer.model.flow import Flow, Skip
 from analyzer.sources.base import Position
+from analyzer.sources.decode import Decoder
 from analyzer.sources.filters import Selection, parse_filters
 from analyzer.sources.jsonpb import FileSource, files_in
 
@@ -78,33 +81,44 @@ class Processes:
                     each.cancel()
 
 
-_stop: Event
-"""Of the process that reads: whether to end."""
+class _Worker(NamedTuple):
+    """What a process that reads has: whether to end, and what knows the lines and shapes of the files it read before."""
+
+    stop: Event
+    decoder: Decoder
+    aggregator: Aggregator
+
+    def read(self, path: str, keep: Selection | None) -> Part:
+        positions, source, error = list[Position](), FileSource([path], self.decoder), None
+        if self.stop.is_set():
+            source.close()
+        try:
+            for batch in source.batches():
+                if self.stop.is_set():
+                    source.close()
+                kept = batch.records
+                if keep:
+                    kept = [Skip.FILTERED if isinstance(each, Flow) and not keep.keeps(each) else each for each in kept]
+                self.aggregator.add(batch._replace(records=kept))
+                positions.extend([batch.position] if batch.position else [])
+        except SourceError as failure:
+            error = SourceError(failure.message, hint=failure.hint)
+        return Part(path, self.aggregator.take(), tuple(positions), error)
+
+
+_worker: _Worker
+"""Of the process that reads."""
 
 
 def _begin(stop: Event, threshold: tuple[int, int, int]) -> None:
-    global _stop
-    _stop = stop
+    global _worker
+    _worker = _Worker(stop, Decoder(), Aggregator())
     gc.set_threshold(*threshold)
     # Ctrl-C reaches the whole group; how to end is for the parent to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What was read was sent, and taking the memory of lines to pieces takes half a second.
+    Finalize(None, os._exit, args=(0,), exitpriority=0)
 
 
 def _read(path: str, asked: Asked | None) -> Part:
-    keep = asked and Selection(parse_filters(asked[0]), parse_filters(asked[1]), asked[2], asked[3])
-    aggregator, positions = Aggregator(), list[Position]()
-    source = FileSource([path])
-    if _stop.is_set():
-        source.close()
-    try:
-        for batch in source.batches():
-            if _stop.is_set():
-                source.close()
-            kept = batch.records
-            if keep:
-                kept = [Skip.FILTERED if isinstance(each, Flow) and not keep.keeps(each) else each for each in kept]
-            aggregator.add(batch._replace(records=kept))
-            positions.extend([batch.position] if batch.position else [])
-    except SourceError as error:
-        return Part(path, aggregator.table, tuple(positions), SourceError(error.message, hint=error.hint))
-    return Part(path, aggregator.table, tuple(positions))
+    return _worker.read(path, asked and Selection(parse_filters(asked[0]), parse_filters(asked[1]), asked[2], asked[3]))
