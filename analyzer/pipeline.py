@@ -100,7 +100,7 @@ def read_files(
             raise part.error
         for position in part.positions:
             known.setdefault(position.stream, []).append(position)
-        table.merge(part.table)
+        table.absorb(part.table)
         on_batch(table.coverage, table, _settled)
     return table
 

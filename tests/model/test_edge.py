@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -75,6 +76,28 @@ def test_merging_leaves_the_other_table_as_it_was(one: EdgeTable, other: EdgeTab
     whole = merged(one, other)
     whole.merge(third)
     assert other == before
+
+
+@LAW
+@given(tables(), tables())
+def test_a_table_that_is_absorbed_is_merged(one: EdgeTable, other: EdgeTable) -> None:
+    expected = merged(one, other)
+    one.absorb(other)
+    assert one == expected
+
+
+@LAW
+@given(tables())
+def test_a_table_is_sent_as_it_is_and_without_evidence_that_is_not_there(table: EdgeTable) -> None:
+    again = pickle.loads(pickle.dumps(table))  # noqa: S301 - our own
+    assert again == table
+    assert merged(again, table) == merged(table, table)
+    for key, found in again.edges.items():
+        there = {name for name, _ in found.evidence()}
+        assert there == {name for name, _ in table.edges[key].evidence()}
+        for name in {*EdgeStats.EVIDENCE} - there:
+            with pytest.raises(AttributeError):
+                object.__getattribute__(found, name)
 
 
 @given(stats(), stats(), stats())

@@ -57,6 +57,17 @@ def test_a_bad_file_is_named(folder: Path, tmp_path: Path) -> None:
         read_files([str(folder), str(bad)], Processes(2))
 
 
+def test_each_file_has_a_table_of_its_own_whatever_its_process_read_before(folder: Path, tmp_path: Path) -> None:
+    first, *_, last = expanded([str(folder)])
+    cut = tmp_path / "cut.log.gz"
+    cut.write_bytes(Path(first).read_bytes()[:-200])
+    parts = list(Processes(1).read([last, str(cut), first, last], None))
+    assert [bool(part.error) for part in parts] == [False, True, False, False]
+    for part in parts[:1] + parts[2:]:
+        assert part.table == read([FileSource([part.path])])
+    assert 0 < parts[1].table.coverage.records < 400
+
+
 def test_an_early_end_keeps_what_was_read(folder: Path) -> None:
     processes = Processes(2)
     processes.close()
