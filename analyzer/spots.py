@@ -9,7 +9,7 @@ the form until they are taken. A flow is counted there only if
 - its uuid is none that the edge would keep as a sample.
 
 Any other is given back before anything of it was counted, so that one loop, the one of `aggregate`, knows all there is to know.
-It counts every flow where there is no C, and either way the table is the same (`tests/test_spots.py`).
+It counts every flow where there is no C, and either way the table is the same (`tests/test_counting.py`).
 """
 
 from __future__ import annotations

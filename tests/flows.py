@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analyzer.model.flow import EventKind, Flow, FlowEndpoint, Form, TcpFlags, TraceReason, Verdict, Workload
+from analyzer.model.flow import EventKind, Flow, FlowEndpoint, Form, KeptForm, TcpFlags, TraceReason, Verdict, Workload
 from analyzer.model.l4 import Protocol
 from analyzer.model.labels import Labels
 
@@ -39,6 +39,14 @@ def pod(app: str, namespace: str = "shop", *, number: int = 0, local: bool = Tru
 def remote(endpoint: FlowEndpoint) -> FlowEndpoint:
     """The same pod as another node reports it."""
     return endpoint._replace(workloads=(), endpoint_id=0)
+
+
+def kept(flow: Flow) -> Flow:
+    """The flow as decoders that keep forms hand it on: with the very object that other flows of the form have."""
+    return flow._replace(form=_FORMS.setdefault(flow.form, KeptForm(*flow.form)))
+
+
+_FORMS: dict[Form, KeptForm] = {}
 
 
 def flow_of(**values: Any) -> Flow:

@@ -18,16 +18,14 @@ from analyzer.model.flow import (
     DnsRecord,
     EventKind,
     Flow,
-    Form,
     HttpRecord,
-    KeptForm,
     Skip,
     TraceReason,
     Verdict,
 )
 from analyzer.model.l4 import Protocol
 from analyzer.model.labels import Labels
-from tests.flows import ACK, HOST, RST, START, SYN, SYN_ACK, WORLD, drop, pod, remote, tcp, udp
+from tests.flows import ACK, HOST, RST, START, SYN, SYN_ACK, WORLD, drop, kept, pod, remote, tcp, udp
 
 CART, REDIS = pod("cart"), pod("redis")
 GHOST = WORLD._replace(pod="cart-1", namespace="shop")
@@ -43,14 +41,6 @@ def varied(**given: object) -> Flow:
     client, server = given["ports"]  # type: ignore[misc]
     made = tcp(source, destination, server, client_port=client, reply=given["reply"], **values)  # type: ignore[arg-type]
     return kept(made) if given["keep"] else made
-
-
-FORMS: dict[Form, KeptForm] = {}
-
-
-def kept(flow: Flow) -> Flow:
-    """The flow as decoders that keep forms hand it on: with the very object that other flows of the form have."""
-    return flow._replace(form=FORMS.setdefault(flow.form, KeptForm(*flow.form)))
 
 
 PEERS = [CART, remote(CART), pod("cart", number=3), pod("web"), WORLD, GHOST, HOST, CART._replace(labels=Labels())]
