@@ -99,26 +99,27 @@ beginning(PyObject *text, uint64_t *number)
 }
 
 /* Whether the edge of a slot may keep a uuid: 1 or 0, or -1 with an exception set. Others with the same edge lower its ceiling, too,
- * which is therefore asked for where the one known here does not settle it. Asking may run Python, after which there may be no such slot. */
+ * which is therefore asked for where the one known here does not settle it. Asking may run Python, after which the slot may be
+ * elsewhere, or gone. */
 static int
-is_sample(const Spots *self, Slot *slot, PyObject *uuid)
+is_sample(const Spots *self, Slot **slot, PyObject *uuid)
 {
     uint64_t begins;
-    const Slot key = *slot;
+    const Slot key = **slot;
     if (!PyUnicode_CheckExact(uuid))
         return 1;
-    if (PyUnicode_GET_LENGTH(uuid) == 0 || (beginning(uuid, &begins) && begins > slot->ceiling))
+    if (PyUnicode_GET_LENGTH(uuid) == 0 || (beginning(uuid, &begins) && begins > key.ceiling))
         return 0;
-    PyObject *spot = Py_NewRef(slot->spot);
+    PyObject *spot = Py_NewRef(key.spot);
     PyObject *samples = PyObject_GetAttrString(PyTuple_GET_ITEM(spot, STATS), "samples");
     PyObject *ceiling = samples == NULL ? NULL : PyObject_GetAttrString(samples, "ceiling");
     Py_XDECREF(samples);
     int found = -1;
     if (ceiling != NULL) {
-        slot = find(self, key.form, key.further, key.port);
-        found = slot->spot != spot || !PyUnicode_CheckExact(ceiling) || PyUnicode_Compare(uuid, ceiling) < 0;
-        if (slot->spot == spot && !beginning(ceiling, &slot->ceiling))
-            slot->ceiling = HIGHEST;
+        *slot = find(self, key.form, key.further, key.port);
+        found = (*slot)->spot != spot || !PyUnicode_CheckExact(ceiling) || PyUnicode_Compare(uuid, ceiling) < 0;
+        if ((*slot)->spot == spot && !beginning(ceiling, &(*slot)->ceiling))
+            (*slot)->ceiling = HIGHEST;
     }
     Py_XDECREF(ceiling);
     Py_DECREF(spot);
@@ -166,11 +167,9 @@ count(Spots *self, PyObject *flow, long long since, long long until, uint32_t ho
         slot = find(self, form, true, (int32_t)port);
     if (slot->form == NULL)
         return 0;
-    const Slot key = *slot;
-    int sample = is_sample(self, slot, PyTuple_GET_ITEM(flow, UUID));
+    int sample = is_sample(self, &slot, PyTuple_GET_ITEM(flow, UUID));
     if (sample)
         return sample < 0 ? -1 : 0;
-    slot = find(self, key.form, key.further, key.port);
     if (slot->count == 0) {
         if (!note_counted(self, slot))
             return PyErr_NoMemory(), -1;

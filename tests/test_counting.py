@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from analyzer import aggregate as aggregation
 from analyzer import spots
 from analyzer.aggregate import Aggregator, aggregate
-from analyzer.model.edge import DAY, HOUR, EdgeTable
+from analyzer.model.edge import DAY, HOUR, Coverage, EdgeTable
 from analyzer.model.flow import Flow, Skip
 from analyzer.pipeline import collect, read
 from analyzer.sources.base import Batch, History, Position, nothing_read_before
@@ -194,6 +195,18 @@ def test_those_who_look_all_the_time_settle_first() -> None:
     assert seen() == [7, 7, 8]
     assert aggregator.table is aggregator.latest
     assert seen() == [8, 8, 8]
+
+
+def test_who_reads_is_handed_what_makes_the_table_exact() -> None:
+    seen, scripted = list[int](), SimpleNamespace(batches=lambda history: [Batch([flow(), flow()])] * 3)
+
+    def looked(coverage: Coverage, table: EdgeTable, settle: Callable[[], None]) -> None:
+        settle()
+        [stats] = table.edges.values()
+        seen.append(stats.weight)
+
+    read([scripted], on_batch=looked)  # type: ignore[list-item]
+    assert seen == [2, 4, 6]
 
 
 def test_a_key_press_while_it_is_added_up_neither_loses_nor_doubles(tmp_path: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from analyzer import pipeline
 from analyzer.errors import SourceError
 from analyzer.model.edge import Coverage, EdgeTable
 from analyzer.model.flow import Skip
@@ -145,6 +148,16 @@ def test_progress_is_told_batch_by_batch(batches: list[Batch], store: Store) -> 
     ):
         run(lambda coverage, table, settle, told=told: told.append(coverage.records))
         assert told == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_reading_imports_nothing_that_it_does_not_need() -> None:
+    code = "import sys, analyzer.pipeline as p; print(*sys.modules); assert p.recommend and p.service_graph"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    unneeded = {"analyzer.recommend", "analyzer.policy", "analyzer.graph", "analyzer.scale", "analyzer.sources.filters"}
+    assert "analyzer.aggregate" in loaded
+    assert not unneeded & {*loaded}
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = pipeline.no_such_name
 
 
 def test_from_flows_to_policies(tmp_path: Path) -> None:

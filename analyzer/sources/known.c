@@ -435,7 +435,8 @@ is_said(Known *self, const Cut *cut, PyObject *flow)
     const char *uuid = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(flow, 1), &size);
     if (uuid == NULL)
         return -1;
-    return time == told && source == (uint16_t)source && destination == (uint16_t)destination && size == cut->uuid.size && memcmp(uuid, cut->uuid.data, (size_t)size) == 0 &&
+    return time == told && source == (uint16_t)source && destination == (uint16_t)destination &&
+           size == cut->uuid.size && memcmp(uuid, cut->uuid.data, (size_t)size) == 0 &&
            (!cut->has_ports || (source == cut->source_port && destination == cut->destination_port));
 }
 

@@ -5,6 +5,7 @@ It has no step that ends at connections, so reading alone is compared with all t
 
 from __future__ import annotations
 
+import gc
 import resource
 import subprocess
 import sys
@@ -19,12 +20,13 @@ __all__ = ["run"]
 
 TOOL = "hubble-audit2policy"
 LINES = (100_000, 1_000_000)
+"""Of a short file, in which starting and lines met for the first time weigh most, and of a long one."""
 READING = """
 import gc, sys
-gc.set_threshold(100_000, 20, 100)  # as the command line does
+gc.set_threshold(*map(int, sys.argv[2:]))
 from analyzer.pipeline import read
 from analyzer.sources.jsonpb import FileSource
-read([FileSource(sys.argv[1:])])
+read([FileSource(sys.argv[1:2])])
 """
 
 
@@ -67,7 +69,8 @@ def _cells(ours: dict[int, float], theirs: dict[int, float]) -> Iterator[str]:
 def _commands(path: str, binary: Path) -> dict[str, list[str]]:
     ours = [sys.executable, "-m", "analyzer"]
     return {
-        "file to edge table": [sys.executable, "-c", READING, path],
+        # Cycles are looked for as rarely as by the command line, and by this process.
+        "file to edge table": [sys.executable, "-c", READING, path, *map(str, gc.get_threshold())],
         "hubble-analyzer graph": [*ours, "graph", path, "-o", "json"],
         "hubble-analyzer recommend": [*ours, "recommend", path, "-o", "yaml"],
         TOOL: [str(binary / TOOL), "--dry-run", "--no-enrich", path],

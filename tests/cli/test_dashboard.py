@@ -21,10 +21,10 @@ from analyzer.aggregate import Aggregator, aggregate
 from analyzer.cli.dashboard import Dashboard, sparkline
 from analyzer.cli.tally import Known, Tally
 from analyzer.model.edge import Coverage, EdgeTable
-from analyzer.model.flow import OUT_OF_SIGHT, KeptForm, LostEvents, NodeStatus, Verdict
+from analyzer.model.flow import OUT_OF_SIGHT, LostEvents, NodeStatus, Verdict
 from analyzer.replay import ReplayServer
 from analyzer.sources.base import Record
-from tests.flows import WORLD, pod, tcp
+from tests.flows import WORLD, kept, pod, tcp
 from tests.sources.hubble import recording
 
 START = 1_700_000_000 * 10**9
@@ -114,7 +114,7 @@ def test_addresses_outside_are_one_connection() -> None:
 
 def test_numbers_are_made_exact_before_they_are_looked_at_and_not_more_often() -> None:
     tally, aggregator, settled = Tally(0.0), Aggregator(), list[float]()
-    aggregator.add_records([flow._replace(form=KeptForm(*flow.form)) for flow in [some(80)]] * 5)
+    aggregator.add_records([kept(some(80))] * 5)
 
     def settle() -> None:
         settled.append(now)
@@ -124,6 +124,18 @@ def test_numbers_are_made_exact_before_they_are_looked_at_and_not_more_often() -
         tally.update(aggregator.latest.coverage, aggregator.latest, now, settle)
     assert settled == [10.0, 12.0, 14.0]
     assert tally.services == {"shop/web": 5, "shop/cart": 5}
+
+
+def test_the_dashboard_shows_exact_numbers() -> None:
+    console = Console(file=io.StringIO(), width=120, height=40, color_system=None)
+    dashboard = Dashboard("Observing", "flows.db", console, lambda: 12.0, lambda: 1.0)
+    aggregator = Aggregator()
+    aggregator.add_records([kept(some(80))] * 4321)
+    dashboard.update(aggregator.latest.coverage, aggregator.latest, aggregator.settle)
+    console.print(dashboard.view())
+    assert isinstance(console.file, io.StringIO)
+    [service] = [line for line in console.file.getvalue().splitlines() if "shop/web" in line]
+    assert service.endswith("4,321")
 
 
 def test_new_connections_by_the_minute() -> None:
